@@ -1,0 +1,73 @@
+"""Layout: which axes of an array are pooled and which are carried along, said by one letter per axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+POOLED = "DHWL"
+CARRIED = "NBCGT"
+NAMED = {"channels_last": "N{}C", "channels_first": "NC{}"}
+_SPATIAL = {1: "L", 2: "HW", 3: "DHW"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The letters of an array's axes. Per-axis arguments follow D, H, W, L wherever the letters stand."""
+
+    letters: str
+
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """The positions of the pooled axes, in the order D, H, W, L."""
+        return tuple(self.letters.index(letter) for letter in POOLED if letter in self.letters)
+
+    @property
+    def carried(self) -> tuple[int, ...]:
+        """The positions of the other axes, from left to right."""
+        return tuple(i for i, letter in enumerate(self.letters) if letter in CARRIED)
+
+    def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The sizes of the pooled axes of a shape."""
+        return tuple(shape[i] for i in self.pooled)
+
+    def resized(self, shape: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape with the pooled axes given new sizes."""
+        result = list(shape)
+        for i, size in zip(self.pooled, sizes, strict=True):
+            result[i] = size
+        return tuple(result)
+
+    @classmethod
+    def of(cls, layout: str, ndim: int, rank: int) -> Layout:
+        """The layout of an array of `ndim` dimensions of which `rank` are pooled."""
+        if layout in NAMED:
+            letters = NAMED[layout].format(_SPATIAL[rank])
+            return _layout(letters if ndim == rank + 2 else letters[1:])
+        return _layout(layout)
+
+
+@lru_cache(maxsize=256)
+def _layout(letters: str) -> Layout:
+    return Layout(letters)
+
+
+def pooled_letters(layout: Any, ndim: int) -> int | None:
+    """How many axes a layout of letters pools, after checking every letter; None for a named layout."""
+    if not isinstance(layout, str):
+        raise TypeError(f"layout={layout!r}: a layout is a string, not {type(layout).__name__}")
+    if layout in NAMED:
+        return None
+    for letter in layout:
+        if letter not in POOLED + CARRIED or layout.count(letter) > 1:
+            raise ValueError(
+                f"layout={layout!r}: a layout is 'channels_last', 'channels_first' or one upper-case letter per axis, each once: "
+                f"{', '.join(POOLED)} are pooled, {', '.join(CARRIED)} are carried"
+            )
+    rank = sum(letter in POOLED for letter in layout)
+    if not 1 <= rank <= 3:
+        raise ValueError(f"layout={layout!r}: it pools {rank} axes; pooling works on 1 to 3 ({', '.join(POOLED)})")
+    if len(layout) != ndim:
+        raise ValueError(f"layout={layout!r}: {len(layout)} letters for an array of {ndim} dimensions")
+    return rank

@@ -1,0 +1,200 @@
+"""Window: what the caller asked for, normalised and checked once; past this module there are only ints and tuples.
+
+A window knows nothing of any array. `on(sizes)` lays it on the pooled axes of one shape, which gives a Geometry.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+from pooling._geometry import LIMIT, Axis, Geometry, same_padding
+
+PADDINGS = ("valid", "same", "same_lower")
+
+
+def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """`value` as an int: anything with __index__ but bool, low <= value < high."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: an int is needed, not a bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: an int is needed, not {_kind(value)}") from None
+    if low is not None and number < low:
+        raise ValueError(f"{name}={number}: it must be at least {low}")
+    if high is not None and number >= high:
+        raise ValueError(f"{name}={number}: it must be below {_power(high)}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` as a bool, NumPy's included; nothing else is a flag."""
+    if type(value) is bool:
+        return value
+    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
+        return bool(value)
+    raise TypeError(f"{name}={value!r}: a flag is True or False, not {_kind(value)}")
+
+
+def exponent(p: Any) -> float:
+    """The norm of lp: a real number above 0, or inf."""
+    if isinstance(p, bool) or not isinstance(p, numbers.Real):
+        raise TypeError(f"p={p!r}: the exponent is a real number, not {_kind(p)}")
+    if not (value := float(p)) > 0 or math.isnan(value):
+        raise ValueError(f"p={p!r}: the exponent must be above 0 (inf is allowed)")
+    return value
+
+
+def items(name: str, value: Any) -> list[Any] | None:
+    """The elements where `value` is a sequence (tuple, list, 1-D array), else None: one value for every axis."""
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
+        if value.ndim != 1:
+            raise TypeError(f"{name}: an array of {value.ndim} dimensions; one int per pooled axis is needed")
+        return list(value.tolist())
+    return None
+
+
+def rank_of(arguments: dict[str, Any], ndim: int, letters: int | None) -> int:
+    """The number of pooled axes: given by the layout's letters, else by the sequences, else by the array."""
+    lengths = {name: len(found) for name, value in arguments.items() if (found := items(name, value)) is not None}
+    if lengths.get("stride") == 0:
+        del lengths["stride"]
+    if letters is not None:
+        rank, source = letters, "the layout pools"
+    elif lengths:
+        rank, source = next(iter(lengths.values())), f"{next(iter(lengths))} has"
+    else:
+        rank, source = ndim - 2, "the array, less batch and channels, has"
+    for name, length in lengths.items():
+        if length != rank:
+            raise ValueError(
+                f"{name}={arguments[name]!r}: {length} elements, but {source} {rank}; "
+                "a sequence has one element per pooled axis"
+            )
+    if not 1 <= rank <= 3:
+        raise ValueError(f"{source} {rank} pooled axes; pooling works on 1 to 3")
+    if letters is None and not (ndim == rank + 2 or (lengths and ndim == rank + 1)):
+        raise ValueError(
+            f"an array of {ndim} dimensions with {rank} pooled axes: it must have {rank + 2} (batch, channels, pooled)"
+            + (f" or {rank + 1} (channels, pooled)" if lengths else "")
+        )
+    return rank
+
+
+def per_axis(name: str, value: Any, rank: int, low: int, high: int = LIMIT) -> tuple[int, ...]:
+    """One int per pooled axis from an int or a sequence of exactly that length."""
+    elements = items(name, value)
+    if elements is None:
+        return (integer(name, value, low, high),) * rank
+    if len(elements) != rank:
+        raise ValueError(f"{name}={value!r}: {len(elements)} elements for {rank} pooled axes")
+    return tuple(integer(f"{name}[{i}]", element, low, high) for i, element in enumerate(elements))
+
+
+def _pairs(padding: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) per axis from an int, ints or pairs."""
+    elements = items("padding", padding)
+    if elements and all(items("padding", element) is not None for element in elements):
+        return tuple(
+            (pair[0], pair[1]) for i, element in enumerate(elements) for pair in [per_axis(f"padding[{i}]", element, 2, 0)]
+        )
+    return tuple((amount, amount) for amount in per_axis("padding", padding, rank, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window: kernel, stride and dilation per pooled axis, and pairs of padding or the rule that makes them."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...] | str
+    dilation: tuple[int, ...]
+    ceil_mode: bool
+
+    @classmethod
+    def of(cls, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, rank: int) -> Window:
+        """The window of a call's arguments on `rank` pooled axes."""
+        kernels = per_axis("kernel", kernel, rank, 1)
+        if stride is None or items("stride", stride) == []:
+            stride = kernels
+        strides = per_axis("stride", stride, rank, 1)
+        dilations = per_axis("dilation", dilation, rank, 1)
+        if isinstance(padding, str):
+            if padding not in PADDINGS:
+                raise ValueError(f"padding={padding!r}: a word is one of {', '.join(map(repr, PADDINGS))}")
+            pairs: tuple[tuple[int, int], ...] | str = ((0, 0),) * rank if padding == "valid" else padding
+        else:
+            pairs = _pairs(padding, rank)
+            for i, pair in enumerate(pairs):
+                extent = dilations[i] * (kernels[i] - 1) + 1
+                if max(pair) >= min(extent, LIMIT):
+                    raise ValueError(
+                        f"padding={padding!r}: on axis {i} it must be below {min(extent, LIMIT)}, the effective kernel "
+                        "dilation * (kernel - 1) + 1, or some window would hold padding only"
+                    )
+        if math.prod(kernels) >= 2**63:
+            raise ValueError(f"kernel={kernel!r}: the window's volume must be below 2**63")
+        return cls(kernels, strides, pairs, dilations, flag("ceil_mode", ceil_mode))
+
+    def on(self, sizes: tuple[int, ...]) -> Geometry:
+        """Where the windows fall on pooled axes of these sizes."""
+        return Geometry(tuple(self._axis(i, n) for i, n in enumerate(sizes)))
+
+    def _axis(self, i: int, n: int) -> Axis:
+        kernel, stride, dilation = self.kernel[i], self.stride[i], self.dilation[i]
+        if isinstance(self.padding, str):
+            padding = same_padding(n, kernel, stride, dilation, lower=self.padding == "same_lower")
+            return Axis.of(i, n, kernel, stride, dilation, padding, False)
+        return Axis.of(i, n, kernel, stride, dilation, self.padding[i], self.ceil_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveWindow:
+    """As many windows as asked for, which share out the axis; None keeps the axis as it is."""
+
+    output_size: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, output_size: Any, rank: int) -> AdaptiveWindow:
+        """The windows of an `output_size` argument on `rank` pooled axes."""
+        elements = items("output_size", output_size)
+        if elements is None:
+            elements = [output_size] * rank
+        return cls(
+            tuple(
+                None if element is None and isinstance(output_size, (tuple, list)) else integer("output_size", element, 0, LIMIT)
+                for element in elements
+            )
+        )
+
+    def on(self, sizes: tuple[int, ...]) -> Geometry:
+        """Where the windows fall on pooled axes of these sizes."""
+        return Geometry(
+            tuple(
+                Axis.shared(i, n, n if out is None else out)
+                for i, (n, out) in enumerate(zip(sizes, self.output_size, strict=True))
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalWindow:
+    """One window that covers every pooled axis."""
+
+    def on(self, sizes: tuple[int, ...]) -> Geometry:
+        """The one window on pooled axes of these sizes."""
+        return Geometry(tuple(Axis.shared(i, n, 1) for i, n in enumerate(sizes)))
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _power(limit: int) -> str:
+    return f"2**{limit.bit_length() - 1}" if limit > 1024 and limit & (limit - 1) == 0 else str(limit)

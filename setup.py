@@ -1,0 +1,127 @@
+"""Builds the extension modules: writes the row loops from the tables, then compiles them.
+
+POOLING_DEBUG=1    bounds checks in the nest, no optimisation
+POOLING_OPENMP=0   no threads inside the kernels (also what happens where the compiler has no OpenMP)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import numpy
+from Cython import Tempita
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.errors import CompileError, LinkError
+from setuptools._distutils.sysconfig import customize_compiler
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+CPU = Path("pooling/_cpu")
+DEBUG = os.environ.get("POOLING_DEBUG", "0") == "1"
+OPENMP = os.environ.get("POOLING_OPENMP", "1") == "1"
+
+
+def table(name: str) -> ModuleType:
+    """One of the package's tables, imported by path: the package itself is not built yet."""
+    spec = importlib.util.spec_from_file_location(f"pooling{name}", HERE / "pooling" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def row_loops() -> str:
+    """The source of _rows.pyx: the template filled with exactly the combinations that a call can reach."""
+    modes, dtypes = table("_modes"), table("_dtypes")
+    rows = dtypes.DTYPES
+    asked = [None, *(name for name in rows if name != "bool")]
+    reached = {
+        (mode, dtypes.types_of(mode.arithmetic, cell, result))
+        for mode, cell, result in product(modes.ROWS.values(), rows, asked)
+    }
+    # A gradient is taken as a sum or a mean of floats that were divided, or rooted, before: the same loops.
+    word = {}
+    for mode in modes.ROWS.values():
+        word.setdefault(mode.cell, "plain" if mode.cell == "x" else mode.name)
+        word.setdefault(mode.finish, mode.name)
+    c = {name: row.c for name, row in rows.items()}
+    read = dict.fromkeys(rows, "%s") | {"bool": "(%s.bits != 0)"}
+    read |= {"float16": "half_to_float(%s)", "bfloat16": "brain_to_float(%s)"}
+
+    def write(finish: str, result: str) -> str:
+        return "%s" if rows[result].cell == finish and rows[result].size == rows[finish].size else f"{c[result]}_from_{c[finish]}(%s)"
+
+    stores = sorted({(types.finish, types.result) for _, types in reached})
+    sizes = ("uint8", "uint16", "uint32", "uint64")
+    floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
+    scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
+    return Tempita.sub(
+        (HERE / CPU / "_rows.pyx.in").read_text(),
+        combines=modes.COMBINES,
+        picks=sorted({(mode.combine, types.accumulate) for mode, types in reached}),
+        loads=sorted({(word[mode.cell], mode.cell, types.cell, types.accumulate) for mode, types in reached}),
+        finishes=sorted(
+            {(word[mode.finish], mode.finish, types.accumulate, types.finish) for mode, types in reached if mode.finish != "s"}
+        ),
+        stores=stores,
+        converts=[(v, r) for v, r in stores if write(v, r) != "%s"],
+        scatters=scatters,
+        c=c,
+        read=read,
+        stored={name: "uint8_t" if name == "bool" else row.c for name, row in rows.items()},
+        write=write,
+    )
+
+
+def compiles(flags: list[str]) -> bool:
+    """Whether the compiler takes these flags, for compiling and linking."""
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text("#ifdef _OPENMP\n#include <omp.h>\n#endif\nint main(void) { return 0; }\n")
+        try:
+            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            compiler.link_executable(objects, str(Path(folder) / "probe"), extra_postargs=flags)
+        except (CompileError, LinkError):
+            return False
+    return True
+
+
+class Python(build_py):
+    """The Python files alone: a wheel needs no source of the extensions."""
+
+    def find_data_files(self, package: str, src_dir: str) -> list[str]:
+        return [name for name in super().find_data_files(package, src_dir) if not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))]
+
+
+(HERE / CPU / "_rows.pyx").write_text(row_loops())
+exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tautological-compare"]
+level = ["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3"]
+flags = [flag for flag in (*level, *exact) if compiles([flag])]
+openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
+extensions = [
+    Extension(
+        f"pooling._cpu.{name}",
+        [str(CPU / f"{name}.pyx")],
+        include_dirs=[str(CPU), numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        extra_compile_args=[*flags, *openmp],
+        extra_link_args=openmp,
+    )
+    for name in ("_rows", "_nest")
+]
+setup(
+    cmdclass={"build_py": Python},
+    ext_modules=cythonize(extensions, build_dir="build/c", language_level=3, compiler_directives={"boundscheck": DEBUG}),
+)
