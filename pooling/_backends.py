@@ -1,0 +1,117 @@
+"""Which backend runs a call: the array chooses, unless the caller asked for another.
+
+A backend is a package, imported when it is first needed, that offers
+    owns(array)                    whether arrays of this kind are its own, without importing anything
+    why_not(implementation)        None, or the sentence that says why it cannot run here
+    cell(array)                    the element type's name (a row of _dtypes), or a TypeError
+    from_numpy(array), to_numpy(array)
+    pool, pool_backward, unpool    the operations, on its own arrays
+A refusal is a sentence, and the caller gets it: nothing falls back silently.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextvars import ContextVar, Token
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+BACKENDS = {
+    "cpu": "pooling._cpu",
+    "mlx": "pooling._mlx",
+    "mlx:kernel": "pooling._mlx",
+    "mlx:ops": "pooling._mlx",
+    "mlx:native": "pooling._mlx",
+}
+_KINDS = {"cpu": "numpy", "mlx": "mlx.core"}  # a backend whose array module is not loaded owns no array
+
+_process: str | None = os.environ.get("POOLING_BACKEND") or None
+_context: ContextVar[str | None] = ContextVar("pooling_backend", default=None)
+
+
+def backends() -> dict[str, str | None]:
+    """Every backend's name, with None where it is usable here and else the sentence that says why it is not.
+
+    >>> import pooling
+    >>> pooling.backends()["cpu"] is None
+    True
+    """
+    return {name: why_not(name) for name in BACKENDS}
+
+
+def why_not(name: str) -> str | None:
+    """None where the backend is usable, else the reason in a sentence."""
+    try:
+        reason: str | None = import_module(BACKENDS[name]).why_not(name.partition(":")[2])
+    except ImportError as error:
+        return f"the package {BACKENDS[name]} cannot be imported: {error}."
+    return reason
+
+
+class use_backend:
+    """Chooses the backend for all calls: process-wide when called, for one context as `with use_backend(name):`.
+
+    name: a key of `pooling.backends()`, or None to let the array choose again. Raises ValueError for a name that is
+    unknown, RuntimeError for a backend that is not usable here.
+
+    >>> import numpy as np, pooling
+    >>> with pooling.use_backend("cpu"):
+    ...     pooling.pool(np.arange(4.0).reshape(1, 4, 1), "max", 2).ravel()
+    array([1., 3.])
+    """
+
+    def __init__(self, name: str | None) -> None:
+        global _process
+        if name is not None:
+            _usable("name", name)
+        self._name, self._before = name, _process
+        self._tokens: list[Token[str | None]] = []
+        _process = name
+
+    def __enter__(self) -> use_backend:
+        global _process
+        if not self._tokens:
+            _process = self._before  # the block's choice is its own; the process keeps the one it had
+        self._tokens.append(_context.set(self._name))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _context.reset(self._tokens.pop())
+
+
+def _usable(argument: str, name: Any) -> ModuleType:
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise ValueError(f"{argument}={name!r}: a backend is one of {', '.join(map(repr, BACKENDS))}")
+    reason = why_not(name)
+    if reason is not None:
+        raise RuntimeError(f"{argument}={name!r} is not usable here: {reason}")
+    return import_module(BACKENDS[name])
+
+
+def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, str, ModuleType]:
+    """The backend for these arrays, the implementation asked for, and the backend that owns the arrays' kind."""
+    (first, x), *others = arrays.items()
+    kind = _owner(first, x)
+    for name, other in others:
+        if _owner(name, other) != kind:
+            raise TypeError(f"{name} is {_type(other)} but {first} is {_type(x)}: the arrays of one call are of one kind")
+    owner = import_module(BACKENDS[kind])
+    chosen = asked if asked is not None else (_context.get() or _process)
+    if chosen is None or chosen == kind == "cpu":
+        return owner, "", owner
+    return _usable("backend", chosen), chosen.partition(":")[2], owner
+
+
+def _owner(name: str, x: Any) -> str:
+    for kind, module in _KINDS.items():
+        if module in sys.modules and import_module(BACKENDS[kind]).owns(x):
+            return kind
+    hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
+    raise TypeError(f"{name} is {_type(x)}; a NumPy array or an mx.array is needed: write {hint.replace('x', name)}")
+
+
+def _type(x: Any) -> str:
+    kind = type(x)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,393 @@
+"""The CPU backend: NumPy arrays in, NumPy arrays out, through the Cython loop nest.
+
+This is its Python face: it finds memory, types and views for one call and hands addresses to the nest. It trusts what
+the door has checked (window, layout, types) and checks what only an array can tell (indices, overlap, memory).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from pooling._cpu import _nest
+from pooling._cpu._views import Array, empty_like, view, zeros_by_plane
+from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
+from pooling._geometry import Axis, Geometry
+from pooling._layout import Layout
+from pooling._modes import COMBINES, SUM, Reduction
+
+_WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call does not have
+
+
+def owns(x: Any) -> bool:
+    """Whether x is a NumPy array."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("a masked array has no pooling: fill it first, numpy.ma.filled(x, value)")
+    return isinstance(x, np.ndarray)
+
+
+def why_not(implementation: str) -> str | None:
+    """The CPU backend is always usable once it is imported."""
+    return None
+
+
+def from_numpy(x: Array) -> Array:
+    """NumPy's arrays are the backend's own."""
+    return x
+
+
+to_numpy = from_numpy
+
+
+def cell(x: Array) -> str:
+    """The element type's name; a TypeError for a type that pooling does not have."""
+    name = name_of(x.dtype)
+    if name is None:
+        raise TypeError(f"cells of type {x.dtype} cannot be pooled; the types are {', '.join(DTYPES)}")
+    return name
+
+
+# ---- threads -------------------------------------------------------------------------------------------------
+
+
+def _default_threads() -> int:
+    for name in ("POOLING_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").partition(",")[0]
+        if value.isdigit() and int(value) > 0:
+            return min(int(value), 1024)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_threads = _default_threads()
+_forked = False
+
+
+def _after_fork() -> None:
+    """A child of fork has none of the parent's OpenMP threads, and waiting for them would hang: it works alone."""
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def set_num_threads(n: int) -> None:
+    """How many threads a call may use."""
+    global _threads
+    _threads = n
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use: one where the build has no OpenMP, and in a forked child."""
+    return 1 if _forked or not _nest.info()["openmp"] else _threads
+
+
+def info() -> dict[str, str]:
+    """How the extension was built and what it runs on."""
+    built = _nest.info()
+    return {
+        "instruction set": f"{platform.machine()} baseline",
+        "compiler": built["compiler"],
+        "openmp": "yes" if built["openmp"] else "no",
+        "debug": "yes" if built["debug"] else "no",
+    }
+
+
+# ---- memory --------------------------------------------------------------------------------------------------
+
+
+def _native(x: Array) -> Array:
+    """The array itself as a plain ndarray; a copy only where its bytes are swapped or unaligned."""
+    x = x.view(np.ndarray) if type(x) is not np.ndarray else x
+    return x if x.dtype.isnative and x.flags.aligned else x.astype(x.dtype.newbyteorder("="), order="K")
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping, as far as the system tells."""
+    try:
+        with open("/proc/meminfo") as facts:
+            return next(int(line.split()[1]) << 10 for line in facts if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 2**63
+
+
+def _fits(shape: tuple[int, ...], itemsize: int) -> None:
+    """MemoryError for arrays that the system would promise and then kill the process over."""
+    size = itemsize
+    for n in shape:
+        size *= n
+    if size > 2**28 and size > _available():
+        raise MemoryError(f"a result of shape {shape} needs {size} bytes, more than this machine has free")
+
+
+# ---- the operations ------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _loops(reduction: Reduction, types: Types, indexed: bool) -> _nest.Loops:
+    """The row loops of a mode on these types."""
+    row, combine = reduction.row, COMBINES[reduction.row.combine]
+    finish = numpy_dtype(types.finish)
+    identity = np.array(_identity(row.identity, types.cell), numpy_dtype(types.accumulate))
+    return _nest.Loops(
+        row.combine, combine.idempotent, row.cell, row.finish, types, indexed, identity.tobytes(), finish.itemsize
+    )
+
+
+def _identity(identity: str, cell: str) -> Any:
+    """The value that changes no result: the type's own lowest or highest, or zero."""
+    row, low = DTYPES[cell], identity == "lowest"
+    if identity == "zero":
+        return 0
+    if row.kind == "f":
+        return -np.inf if low else np.inf
+    if row.kind == "b":
+        return 0 if low else 1
+    limits = np.iinfo(numpy_dtype(cell))
+    return limits.min if low else limits.max
+
+
+@lru_cache(maxsize=1024)
+def _axes(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
+    """What the nest reads of the geometry: the axes D, H, W with ranges and counts, the divisor, whether it is one for all."""
+    axes = (_WITHOUT,) * (3 - len(geometry.axes)) + geometry.axes
+    divisor, uniform = reduction.divisor or 1, True
+    counts = [None] * 3
+    if reduction.row.divides and reduction.divisor is None:
+        counts = [axis.counts(reduction.include_pad) for axis in axes]
+        uniform = all(min(count, default=1) == max(count, default=1) for count in counts)
+        for count in counts:
+            divisor *= count[0] if uniform and len(count) else 1
+    return [(axis, axis.ranges(), count) for axis, count in zip(axes, counts, strict=True)], divisor, uniform
+
+
+def _reduce(
+    x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, y: Array, i: Array | None = None
+) -> None:
+    """Pools x into y, and the indices into i."""
+    if y.size:
+        axes, divisor, uniform = _axes(geometry, reduction)
+        loops = _loops(reduction, types, i is not None)
+        _nest.reduce(
+            loops, axes, view(layout, x, y, y if i is None else i), x, y, i, reduction.p, divisor, uniform, get_num_threads()
+        )
+
+
+def pool(
+    x: Array,
+    layout: Layout,
+    geometry: Geometry,
+    reduction: Reduction,
+    types: Types,
+    indexed: bool,
+    out: tuple[Array, ...] | None,
+) -> tuple[Array, ...]:
+    """The values, and the indices if asked for."""
+    shape = layout.resized(x.shape, geometry.outs)
+    wanted = [numpy_dtype(types.result)] + [np.dtype(np.int64)] * indexed
+    if out is not None:
+        _check_out(out, shape, wanted)
+    x = _native(x)
+    if out is None or any(np.may_share_memory(x, array) for array in out):
+        for dtype in wanted:
+            _fits(shape, dtype.itemsize)
+        result = tuple(empty_like(x, shape, dtype) for dtype in wanted)
+    else:
+        result = tuple(array.view(np.ndarray) for array in out)
+    _reduce(x, layout, geometry, reduction, types, *result)
+    if out is None:
+        return result
+    for target, source in zip(out, result, strict=True):
+        if not np.may_share_memory(target, source):
+            target[...] = source
+    return out
+
+
+def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: list[np.dtype[Any]]) -> None:
+    if len(out) != len(wanted):
+        raise ValueError(f"out has {len(out)} arrays; {len(wanted)} are needed (return_indices makes it a pair)")
+    for array, dtype in zip(out, wanted, strict=True):
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"out is {type(array).__name__}; a NumPy array is needed")
+        if array.dtype != dtype or not array.dtype.isnative:
+            raise TypeError(f"out has dtype {array.dtype.str}; the result is {dtype} in native byte order")
+        if array.shape != shape:
+            raise ValueError(f"out has shape {array.shape}; the result has shape {shape}")
+        if not array.flags.writeable:
+            raise ValueError("out is read-only")
+        if not array.flags.aligned:
+            raise ValueError("out is not aligned to its element type")
+        if _overlaps_itself(array):
+            raise ValueError(f"out overlaps itself: two cells share memory (shape {array.shape}, strides {array.strides})")
+    if len(out) == 2 and np.shares_memory(*out):
+        raise ValueError("the two arrays of out overlap each other")
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two cells of an array share bytes."""
+    if array.flags.c_contiguous or array.flags.f_contiguous:
+        return False
+    reach = array.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride < reach:
+            break  # not nested: only the addresses themselves can tell
+        reach += stride * (n - 1)
+    else:
+        return False
+    addresses = np.zeros(1, np.int64)
+    for stride, n in zip(array.strides, array.shape, strict=True):
+        addresses = (addresses[:, None] + stride * np.arange(n)).ravel()
+    addresses.sort()
+    return bool(array.size > 1 and np.diff(addresses).min() < array.itemsize)
+
+
+def pool_backward(
+    grad_output: Array,
+    x: Array,
+    layout: Layout,
+    geometry: Geometry,
+    reduction: Reduction,
+    types: Types,
+    indices: Array | None,
+) -> Array:
+    """The gradient with respect to x, in x's type."""
+    rule = {"choice": _choice, "share": _share, "slope": _slope}[reduction.row.gradient]
+    _fits(x.shape, x.itemsize)
+    with np.errstate(all="ignore"):
+        return rule(_native(grad_output), _native(x), layout, geometry, reduction, types, indices)
+
+
+def _choice(
+    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indices: Array | None
+) -> Array:
+    """To the cell that each window chose, windows in row-major order."""
+    if indices is None:
+        kinds = Types(types.cell, types.accumulate, types.accumulate, types.accumulate)
+        y = empty_like(g, g.shape, numpy_dtype(types.accumulate))
+        indices = empty_like(g, g.shape, np.dtype(np.int64))
+        _reduce(x, layout, geometry, reduction, kinds, y, indices)
+        if reduction.row.cell != "x":
+            indices[np.isnan(y)] = -1  # no cell's absolute value equals a NaN
+    else:
+        indices = _integers("indices", indices)
+        _check_windows(indices, layout, geometry)
+    accumulate = DTYPES[types.cell].sum
+    if reduction.row.arithmetic == "real":
+        accumulate, g = types.accumulate, g.astype(types.accumulate)
+    grad, apart = zeros_by_plane(layout, x, x.shape, numpy_dtype(accumulate))
+    _scatter("add", cell(g), accumulate, layout, grad, apart, g, indices)
+    if reduction.row.cell != "x":
+        grad = np.where(x == 0, np.zeros((), grad.dtype), grad * np.sign(x.astype(grad.dtype)))
+        grad = np.where(np.isnan(x), np.zeros((), grad.dtype), grad)
+    return grad if types.cell == accumulate else _rounded(grad, x, layout, types.cell)
+
+
+def _share(
+    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None
+) -> Array:
+    """To every cell alike: the sum, over the windows that cover a cell, of their gradients over their divisors."""
+    accumulate = DTYPES[types.cell].sum
+    if reduction.row.divides:
+        divisors: Any = np.int64(reduction.divisor or 1)
+        for axis, i in zip(geometry.axes if reduction.divisor is None else (), layout.pooled, strict=False):
+            count = np.frombuffer(axis.counts(reduction.include_pad), np.int64)
+            divisors = divisors * count.reshape([-1 if k == i else 1 for k in range(x.ndim)])
+        g = g.astype(accumulate) / np.asarray(divisors).astype(accumulate)
+    kinds = Types(cell(g), accumulate, accumulate, types.cell)
+    grad = empty_like(x, x.shape, numpy_dtype(types.cell))
+    _reduce(g, layout, geometry.transposed(), SUM, kinds, grad)
+    return grad
+
+
+def _slope(
+    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None
+) -> Array:
+    """g sign(x) (|x|/y)**(p-1), summed over the windows of a cell: sign(x) (|x|/c)**(p-1) times the sum of g (y/c)**(1-p).
+
+    Windows are taken in bands of y, each with its own scale c, so that no power overflows while the quotient does not.
+    """
+    p, wide = reduction.p, np.dtype(np.float64)
+    y = empty_like(g, g.shape, wide)
+    _reduce(x, layout, geometry, reduction, Types(types.cell, "float64", "float64", "float64"), y)
+    g, size, sign = g.astype(wide), np.abs(x.astype(wide)), np.sign(x.astype(wide))
+    real = np.isfinite(y) & (y > 0)
+    bands = np.zeros(y.shape, np.int64)
+    bands[real] = np.floor(np.log2(y[real]) * max(abs(p - 1), 1e-3) / 500)
+    back, kinds = geometry.transposed(), Types("float64", "float64", "float64", "float64")
+    total, part = np.zeros(x.shape, wide), empty_like(x, x.shape, wide)
+    for band in np.unique(bands):
+        chosen = bands == band
+        scale = np.max(y, where=chosen & real, initial=0.0) or 1.0
+        q = np.where(chosen & (y != 0), g * (y / scale) ** (1 - p), 0.0)
+        _reduce(q, layout, back, SUM, kinds, part)
+        total += np.where((size == 0) | (part == 0), 0.0, sign * (size / scale) ** (p - 1) * part)
+    if p != 1 and np.isinf(size).any():  # inf/inf, in every window that holds the cell
+        _reduce(np.ones(y.shape), layout, back, SUM, kinds, part)
+        total[np.isinf(size) & (part > 0)] = np.nan
+    return total if types.cell == "float64" else _rounded(total, x, layout, types.cell)
+
+
+def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
+    """The same values in another type, each rounded once."""
+    name = cell(values)
+    y = empty_like(like, values.shape, numpy_dtype(result))
+    alone = Geometry(tuple(Axis.shared(i, n, n) for i, n in enumerate(layout.sizes(values.shape))))
+    _reduce(values, layout, alone, SUM, Types(name, name, name, result), y)
+    return y
+
+
+def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> Array:
+    """Zeros of the given pooled sizes, with each cell of x where its index says."""
+    plane = 1
+    for n in sizes:
+        plane *= n
+    x, indices = _native(x), _native(indices)
+    wrong = (indices >= plane) | ((indices < 0) & (indices != -1) if indices.dtype.kind == "i" else False)
+    if wrong.any():
+        where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+        raise IndexError(
+            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside [-1, {plane}), the plane of the output"
+        )
+    shape = layout.resized(x.shape, sizes)
+    _fits(shape, x.itemsize)
+    result, apart = zeros_by_plane(layout, x, shape, x.dtype)
+    _scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, _integers("indices", indices))
+    return result
+
+
+def _integers(name: str, indices: Array) -> Array:
+    """Indices as int64, with those that int64 cannot hold made an illegal negative."""
+    indices = _native(indices)
+    if indices.dtype == np.uint64:
+        return np.where(indices > np.uint64(2**63 - 1), np.int64(-2), indices.astype(np.int64))
+    return indices.astype(np.int64, copy=False)
+
+
+def _check_windows(indices: Array, layout: Layout, geometry: Geometry) -> None:
+    """IndexError for an index that is neither -1 nor a cell of its own window."""
+    carried = [indices.shape[i] for i in layout.carried]
+    flat = indices.transpose(layout.carried + layout.pooled).reshape(-1, *((1,) * (3 - len(geometry.axes))), *geometry.outs, 1)
+    if not flat.size:
+        return
+    found = _nest.misplaced(_axes(geometry, SUM)[0], flat)
+    if found is not None:
+        windows = found[4 - len(geometry.axes) : 4]
+        place = dict(zip(layout.carried, np.unravel_index(found[0], carried) if carried else (), strict=True))
+        where = tuple(int((place | dict(zip(layout.pooled, windows, strict=True)))[i]) for i in range(indices.ndim))
+        raise IndexError(
+            f"indices[{', '.join(map(str, where))}] = {int(indices[where])}: neither -1 nor a cell of the window at "
+            f"{tuple(map(int, windows))}"
+        )
+
+
+def _scatter(
+    loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array
+) -> None:
+    if g.size:
+        sizes = (1,) * (3 - len(layout.pooled)) + layout.sizes(g.shape)
+        _nest.scatter(loop, cells, accumulate, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads())

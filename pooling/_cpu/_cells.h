@@ -1,0 +1,116 @@
+/* One cell: the 16-bit floats, and conversions that round once (half to even) and saturate.
+ *
+ * The 16-bit types are distinct structs, so that no arithmetic on their bits compiles by accident.
+ * Conversions are written on the bits, without tables or branches that would keep loops from vectorising.
+ */
+#ifndef POOLING_CELLS_H
+#define POOLING_CELLS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct { uint8_t bits; } truth_t;
+typedef struct { uint16_t bits; } half_t;
+typedef struct { uint16_t bits; } brain_t;
+
+static inline uint32_t float_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+static inline float bits_float(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
+
+static inline float half_to_float(half_t h) {
+    uint32_t sign = (uint32_t)(h.bits & 0x8000u) << 16, shifted = (uint32_t)(h.bits & 0x7fffu) << 13;
+    /* A subnormal is read as a number in [2**-14, 2**-13) and set back: no step meets a subnormal float. */
+    uint32_t subnormal = float_bits(bits_float(shifted + 0x38800000u) - 0x1p-14f);
+    uint32_t finite = shifted < 0x00800000u ? subnormal : shifted + 0x38000000u;
+    return bits_float(sign | (shifted >= 0x0f800000u ? shifted | 0x7f800000u : finite));
+}
+
+static inline half_t float_to_half(float x) {
+    uint32_t u = float_bits(x), sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu, normal, result;
+    half_t h;
+    /* Below 2**-14 the sum with 0.5 leaves the rounded subnormal in the low bits. */
+    uint32_t subnormal = float_bits(bits_float(magnitude) + 0.5f) - 0x3f000000u;
+    normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    result = magnitude < 0x38800000u ? subnormal : normal;
+    result = magnitude >= 0x477ff000u ? 0x7c00u : result;
+    result = magnitude > 0x7f800000u ? 0x7e00u : result;
+    h.bits = (uint16_t)(sign | result);
+    return h;
+}
+
+static inline float brain_to_float(brain_t h) { return bits_float((uint32_t)h.bits << 16); }
+
+static inline brain_t float_to_brain(float x) {
+    uint32_t u = float_bits(x);
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    brain_t h;
+    h.bits = (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16) | 0x40u) : rounded);
+    return h;
+}
+
+/* A double as a float rounded to odd: rounding that once more to fewer bits gives the double's correct rounding. */
+static inline float odd_float(double x) {
+    float near = (float)x;
+    uint32_t u = float_bits(near);
+    if ((double)near == x || x != x) return near;
+    u -= fabs((double)near) > fabs(x);
+    return bits_float(u | 1u);
+}
+
+/* A 64-bit magnitude as a double rounded to odd. */
+static inline double odd_double(uint64_t u) {
+    uint64_t low = u & 0x7ffu;
+    return (double)(u >> 53 ? (u - low) | (low ? 0x800u : 0u) : u);
+}
+
+/* The finished value to a result, rounded once. Each FROM has one way to every floating type and to every integer type. */
+static inline half_t half_t_from_float(float x) { return float_to_half(x); }
+static inline half_t half_t_from_double(double x) { return float_to_half(odd_float(x)); }
+static inline brain_t brain_t_from_float(float x) { return float_to_brain(x); }
+static inline brain_t brain_t_from_double(double x) { return float_to_brain(odd_float(x)); }
+static inline float float_from_float(float x) { return x; }
+static inline float float_from_double(double x) { return (float)x; }
+static inline double double_from_float(float x) { return x; }
+static inline double double_from_double(double x) { return x; }
+
+static inline double odd_from_int64_t(int64_t x) { return x < 0 ? -odd_double(0 - (uint64_t)x) : odd_double((uint64_t)x); }
+static inline double odd_from_uint64_t(uint64_t x) { return odd_double(x); }
+static inline half_t half_t_from_int64_t(int64_t x) { return half_t_from_double(odd_from_int64_t(x)); }
+static inline half_t half_t_from_uint64_t(uint64_t x) { return half_t_from_double(odd_from_uint64_t(x)); }
+static inline brain_t brain_t_from_int64_t(int64_t x) { return brain_t_from_double(odd_from_int64_t(x)); }
+static inline brain_t brain_t_from_uint64_t(uint64_t x) { return brain_t_from_double(odd_from_uint64_t(x)); }
+static inline float float_from_int64_t(int64_t x) { return (float)x; }
+static inline float float_from_uint64_t(uint64_t x) { return (float)x; }
+static inline double double_from_int64_t(int64_t x) { return (double)x; }
+static inline double double_from_uint64_t(uint64_t x) { return (double)x; }
+
+/* To an integer type: half to even, saturating, NaN to 0. ABOVE is the first power of two beyond the type. */
+#define POOLING_INTEGER(T, LOW, HIGH, ABOVE)                                                                     \
+    static inline T T##_from_double(double x) {                                                                  \
+        double r = rint(x);                                                                                      \
+        return r != r ? (T)0 : r >= (ABOVE) ? (T)(HIGH) : r < (double)(LOW) ? (T)(LOW) : (T)r;                   \
+    }                                                                                                            \
+    static inline T T##_from_float(float x) { return T##_from_double((double)x); }
+
+#define POOLING_SIGNED(T, LOW, HIGH, ABOVE)                                                                      \
+    POOLING_INTEGER(T, LOW, HIGH, ABOVE)                                                                         \
+    static inline T T##_from_int64_t(int64_t x) { return x > (HIGH) ? (T)(HIGH) : x < (LOW) ? (T)(LOW) : (T)x; } \
+    static inline T T##_from_uint64_t(uint64_t x) { return x > (uint64_t)(HIGH) ? (T)(HIGH) : (T)x; }
+
+#define POOLING_UNSIGNED(T, HIGH, ABOVE)                                                                         \
+    POOLING_INTEGER(T, 0, HIGH, ABOVE)                                                                           \
+    static inline T T##_from_int64_t(int64_t x) {                                                                \
+        return x < 0 ? (T)0 : (uint64_t)x > (uint64_t)(HIGH) ? (T)(HIGH) : (T)x;                                 \
+    }                                                                                                            \
+    static inline T T##_from_uint64_t(uint64_t x) { return x > (uint64_t)(HIGH) ? (T)(HIGH) : (T)x; }
+
+POOLING_SIGNED(int8_t, INT8_MIN, INT8_MAX, 0x1p7)
+POOLING_SIGNED(int16_t, INT16_MIN, INT16_MAX, 0x1p15)
+POOLING_SIGNED(int32_t, INT32_MIN, INT32_MAX, 0x1p31)
+POOLING_SIGNED(int64_t, INT64_MIN, INT64_MAX, 0x1p63)
+POOLING_UNSIGNED(uint8_t, UINT8_MAX, 0x1p8)
+POOLING_UNSIGNED(uint16_t, UINT16_MAX, 0x1p16)
+POOLING_UNSIGNED(uint32_t, UINT32_MAX, 0x1p32)
+POOLING_UNSIGNED(uint64_t, UINT64_MAX, 0x1p64)
+
+#endif

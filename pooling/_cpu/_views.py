@@ -1,0 +1,75 @@
+"""The canonical view (outer, D, H, W, inner) of arrays in any layout, made from shapes and strides without a copy.
+
+Carried axes are merged where the strides of all arrays allow it. The one that moves fastest in memory becomes `inner`
+where it moves faster than the pooled axes (channels last), and the others are walked as `outer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pooling._layout import Layout
+
+Array = np.ndarray[Any, Any]
+Steps = tuple[int, ...]  # a size and one stride in bytes per array
+
+
+class View(NamedTuple):
+    """Sizes and strides of one call's arrays."""
+
+    outer: list[Steps]
+    inner: Steps
+    pooled: list[Steps]  # D, H, W: strides alone
+
+
+def view(layout: Layout, first: Array, *others: Array) -> View:
+    """The view of arrays that differ in their pooled sizes only, `first` having the cells."""
+    arrays = (first, *others)
+    merged: list[Steps] = []
+    for steps in sorted(
+        ((first.shape[i], *(array.strides[i] for array in arrays)) for i in layout.carried if first.shape[i] != 1),
+        key=lambda steps: [abs(stride) for stride in steps[1:]],
+        reverse=True,
+    ):
+        if merged and all(outer == steps[0] * inner for outer, inner in zip(merged[-1][1:], steps[1:], strict=True)):
+            merged[-1] = (merged[-1][0] * steps[0], *steps[1:])
+        else:
+            merged.append(steps)
+    pooled = [(first.shape[i], abs(first.strides[i])) for i in layout.pooled]
+    fastest = min((stride for size, stride in pooled if size > 1), default=None)
+    inner: Steps = (1, *(array.itemsize for array in arrays))
+    if merged and (fastest is None or abs(merged[-1][1]) < fastest):
+        inner = merged.pop()
+    columns = [
+        _strides([(array.shape[i], array.strides[i]) for i in layout.pooled], inner[0] * inner[1 + k])
+        for k, array in enumerate(arrays)
+    ]
+    return View(merged or [(1, *(0 for _ in arrays))], inner, list(zip(*columns, strict=True)))
+
+
+def _strides(axes: list[tuple[int, int]], cell: int) -> list[int]:
+    """Strides of D, H, W; an axis of one cell gets the stride that lets its neighbours merge."""
+    strides: list[int] = []
+    for size, stride in reversed([(1, 0)] * (3 - len(axes)) + axes):
+        strides.insert(0, stride if size > 1 else cell)
+        cell = strides[0] * size
+    return strides
+
+
+def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new array with the memory order of another one."""
+    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]) if like.shape[i] > 1 else 0)
+    if like.flags.c_contiguous or order == list(range(like.ndim)):
+        return np.empty(shape, dtype)
+    return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
+
+
+def zeros_by_plane(layout: Layout, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """Zeros whose planes can be addressed by a flat index, and the distance in bytes of two neighbours in a plane."""
+    pooled = [abs(like.strides[i]) for i in layout.pooled if like.shape[i] > 1]
+    within = [i for i in layout.carried if pooled and like.shape[i] > 1 and abs(like.strides[i]) < min(pooled)]
+    order = [i for i in layout.carried if i not in within] + list(layout.pooled) + within
+    zeros = np.zeros([shape[i] for i in order], dtype).transpose(np.argsort(order))
+    return zeros, int(np.prod([shape[i] for i in within], dtype=np.int64)) * dtype.itemsize
