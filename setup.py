@@ -119,7 +119,7 @@ extensions = [
         extra_compile_args=[*flags, *openmp],
         extra_link_args=openmp,
     )
-    for name in ("_rows", "_nest")
+    for name in ("_rows", "_nest", "_indices")
 ]
 setup(
     cmdclass={"build_py": Python},

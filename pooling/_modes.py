@@ -24,8 +24,8 @@ class Combine:
 
 
 COMBINES = {
-    "max": Combine("(a > b || a != a) ? a : b", True, "b > a"),
-    "min": Combine("(a < b || a != a) ? a : b", True, "b < a"),
+    "max": Combine("b != b ? b : (b > a ? b : a)", True, "b > a"),
+    "min": Combine("b != b ? b : (b < a ? b : a)", True, "b < a"),
     "add": Combine("a + b", False),
 }
 

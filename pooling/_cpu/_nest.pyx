@@ -20,7 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, scatter_t, store_t
+from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, store_t
 
 from pooling._cpu._rows import ROWS
 
@@ -58,17 +58,9 @@ cdef extern from *:
 
 cdef enum:
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
-    OUTERS = 5                # carried axes of an array, at most
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     CALL = 32                 # what calling a row loop costs, in cells
     THREADED = 1 << 16        # cells below which one thread is faster
-
-
-cdef struct Axis:
-    Py_ssize_t n, spacing, out, kernel, stride, dilation, before, extent
-    const int64_t* starts     # adaptive windows: first cell and number of cells, else NULL
-    const int64_t* counts
-    const int64_t* divisors   # taps that count, per window, else NULL
 
 
 cdef struct Tile:
@@ -342,7 +334,8 @@ cdef void load_block(const Job* job, const Tile* t, const char* x, Py_ssize_t ba
     # Rows that follow each other in the array and in the buffer are loaded as one.
     row_cells = count[2]
     rows, planes = count[1], count[0]
-    if count[2] == t[2].total and job.x_axis[1] == count[2] * job.x_axis[2] and (rows == 1 or job.axis[1].spacing == 1):
+    if count[2] == t[2].total and job.axis[2].spacing == 1 and job.x_axis[1] == count[2] * job.x_axis[2] \
+            and (rows == 1 or job.axis[1].spacing == 1):
         row_cells, rows = row_cells * rows, 1
         if count[1] == t[1].total and job.x_axis[0] == row_cells * job.x_axis[2] and (planes == 1 or job.axis[0].spacing == 1):
             row_cells, planes = row_cells * planes, 1
@@ -471,11 +464,12 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
 
 # ---- cutting a call into blocks ------------------------------------------------------------------------------
 
-cdef Py_ssize_t needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
-    """The cells of the largest buffer that a block passes through."""
-    cdef Py_ssize_t most = 1, cells, axis, k
+cdef double needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
+    """The cells of the largest buffer that a block passes through; a double, which no shape overflows."""
+    cdef double most = 1, cells
+    cdef Py_ssize_t axis, k
     for k in range(4):   # before axis k: the axes left of it are reduced
-        cells = block[0] * block[4]
+        cells = <double> block[0] * block[4]
         for axis in range(3):
             cells *= block[axis + 1] if axis < k else longest(&job.axis[axis], block[axis + 1])
         most = max(most, cells)
@@ -484,8 +478,8 @@ cdef Py_ssize_t needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
 
 cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
     """Halve the block, where that repeats the least work, until its buffer is small and there are enough pieces."""
-    cdef Py_ssize_t k, best, axis, before, after, bytes_
-    cdef double cost, least
+    cdef Py_ssize_t k, best, axis
+    cdef double cost, least, bytes_, parts, before, after
     cdef Py_ssize_t size[5]
     size[0], size[4] = job.outer[job.outers - 1], job.inner
     for axis in range(3):
@@ -494,10 +488,10 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
         job.block[k] = size[k]
     while True:
         bytes_ = needed(job, job.block) * job.size
-        after = 1
+        parts = 1
         for k in range(5):
-            after *= (size[k] + job.block[k] - 1) // job.block[k]
-        if bytes_ <= target and after >= pieces:
+            parts *= (size[k] + job.block[k] - 1) // job.block[k]
+        if bytes_ <= target and parts >= pieces:
             break
         best, least = -1, 1e300
         for k in range(5):
@@ -548,7 +542,7 @@ cdef const int64_t* pointer(const int64_t[::1] numbers) noexcept:
     return &numbers[0]
 
 
-cdef void lay(Axis* axis, row):
+cdef int lay(Axis* axis, row) except -1:
     """One axis of the caller's, as the nest reads it; `row` keeps the arrays alive."""
     geometry, ranges, divisors = row
     axis.n, axis.out, axis.kernel, axis.stride = geometry.n, geometry.out, geometry.kernel, geometry.stride
@@ -559,6 +553,7 @@ cdef void lay(Axis* axis, row):
         axis.starts, axis.counts = pointer(ranges[0]), pointer(ranges[1])
     if divisors is not None:
         axis.divisors = pointer(divisors)
+    return 0
 
 
 def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double p, int64_t divisor, bint uniform,
@@ -589,7 +584,7 @@ def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double
     for k in range(5):
         items *= job.grid[k]
     threads = max(1, min(threads, items))
-    job.capacity = (needed(&job, job.block) + 15) & ~15
+    job.capacity = (<Py_ssize_t> needed(&job, job.block) + 15) & ~15
     job.scratch = job.capacity * (3 * (job.size + (sizeof(uint64_t) if job.i != NULL else 0)) + max(job.size, job.finished) + job.finished)
     job.scratch = (job.scratch + 63) & ~63
     scratch = <char*> malloc(threads * job.scratch)
@@ -611,98 +606,6 @@ def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double
             for item in prange(items, schedule="dynamic", num_threads=threads):
                 run_block(&job, item, scratch + threadid() * job.scratch)
     free(scratch)
-
-
-# ---- indices -------------------------------------------------------------------------------------------------
-
-cdef struct Scatter:
-    scatter_t loop
-    char* grad
-    const char* g
-    const char* i
-    Py_ssize_t outers
-    Py_ssize_t outer[OUTERS]
-    Py_ssize_t grad_outer[OUTERS]
-    Py_ssize_t g_outer[OUTERS]
-    Py_ssize_t i_outer[OUTERS]
-    Py_ssize_t inner, grad_inner, g_inner, i_inner
-    Py_ssize_t cells[3]
-    Py_ssize_t g_axis[3]
-    Py_ssize_t i_axis[3]
-    Py_ssize_t apart
-
-
-cdef void scatter_plane(const Scatter* s, Py_ssize_t item) noexcept nogil:
-    """One place of the outer axes: its windows in row-major order, each to the cell its index names."""
-    cdef char* grad = s.grad
-    cdef const char* g = s.g
-    cdef const char* i = s.i
-    cdef Py_ssize_t k, d, h
-    for k in range(s.outers - 1, -1, -1):
-        grad += item % s.outer[k] * s.grad_outer[k]
-        g += item % s.outer[k] * s.g_outer[k]
-        i += item % s.outer[k] * s.i_outer[k]
-        item //= s.outer[k]
-    for d in range(s.cells[0]):
-        for h in range(s.cells[1]):
-            s.loop(grad, s.apart, s.grad_inner, g + d * s.g_axis[0] + h * s.g_axis[1], s.g_axis[2], s.g_inner,
-                   i + d * s.i_axis[0] + h * s.i_axis[1], s.i_axis[2], s.i_inner, s.cells[2], s.inner)
-
-
-def scatter(str loop, str cell, str accumulate, view, cells, Py_ssize_t apart, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
-    """grad[index] += g (loop "add") or = g ("set"), window by window; planes never share a cell."""
-    cdef Scatter s
-    cdef Py_ssize_t k, item, items = 1
-    s.loop = <scatter_t> <size_t> ROWS[loop, cell, accumulate]
-    s.grad, s.g, s.i, s.apart = <char*> PyArray_DATA(grad), <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
-    outers, inner, pooled = view
-    s.inner, s.grad_inner, s.g_inner, s.i_inner = inner
-    s.outers = len(outers)
-    for k in range(s.outers):
-        s.outer[k], s.grad_outer[k], s.g_outer[k], s.i_outer[k] = outers[k]
-        items *= s.outer[k]
-    for k in range(3):
-        _, s.g_axis[k], s.i_axis[k] = pooled[k]
-        s.cells[k] = cells[k]
-    threads = max(1, min(threads, items))
-    with nogil:
-        for item in prange(items, schedule="static", num_threads=threads):
-            scatter_plane(&s, item)
-
-
-def misplaced(axes, const int64_t[:, :, :, :, :] indices):
-    """The position in (outer, D, H, W, inner) of the first index that is neither -1 nor a cell of its window, or None."""
-    cdef Axis axis[3]
-    cdef Py_ssize_t k, outer, inner, start, count
-    cdef Py_ssize_t o[3]
-    cdef Py_ssize_t place[3]
-    cdef int64_t index, rest
-    cdef bint wrong
-    for k in range(3):
-        lay(&axis[k], axes[k])
-    for outer in range(indices.shape[0]):
-        for o[0] in range(indices.shape[1]):
-            for o[1] in range(indices.shape[2]):
-                for o[2] in range(indices.shape[3]):
-                    for inner in range(indices.shape[4]):
-                        index = indices[outer, o[0], o[1], o[2], inner]
-                        if index == -1:
-                            continue
-                        wrong, rest = index < 0, index
-                        for k in range(2, -1, -1):
-                            place[k] = rest % axis[k].n
-                            rest = rest // axis[k].n
-                        wrong = wrong or rest != 0
-                        for k in range(3):
-                            if axis[k].starts != NULL:
-                                start, count = axis[k].starts[o[k]], axis[k].counts[o[k]]
-                                wrong = wrong or not start <= place[k] < start + count
-                            else:
-                                start = place[k] - (o[k] * axis[k].stride - axis[k].before)
-                                wrong = wrong or not 0 <= start < axis[k].extent or start % axis[k].dilation != 0
-                        if wrong:
-                            return outer, o[0], o[1], o[2], inner
-    return None
 
 
 def info():

@@ -1,0 +1,17 @@
+"""What the nest shares with the other extension: a pooled axis as the loops read it."""
+
+from libc.stdint cimport int64_t
+
+
+cdef enum:
+    OUTERS = 5                # carried axes of an array, at most
+
+
+cdef struct Axis:
+    Py_ssize_t n, spacing, out, kernel, stride, dilation, before, extent
+    const int64_t* starts     # adaptive windows: first cell and number of cells, else NULL
+    const int64_t* counts
+    const int64_t* divisors   # taps that count, per window, else NULL
+
+
+cdef int lay(Axis* axis, row) except -1
