@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from contextvars import ContextVar, Token
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -41,10 +42,15 @@ def backends() -> dict[str, str | None]:
     return {name: why_not(name) for name in BACKENDS}
 
 
+@cache
+def _package(name: str) -> ModuleType:
+    return import_module(name)
+
+
 def why_not(name: str) -> str | None:
     """None where the backend is usable, else the reason in a sentence."""
     try:
-        reason: str | None = import_module(BACKENDS[name]).why_not(name.partition(":")[2])
+        reason: str | None = _package(BACKENDS[name]).why_not(name.partition(":")[2])
     except ImportError as error:
         return f"the package {BACKENDS[name]} cannot be imported: {error}."
     return reason
@@ -87,7 +93,7 @@ def _usable(argument: str, name: Any) -> ModuleType:
     reason = why_not(name)
     if reason is not None:
         raise RuntimeError(f"{argument}={name!r} is not usable here: {reason}")
-    return import_module(BACKENDS[name])
+    return _package(BACKENDS[name])
 
 
 def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, str, ModuleType]:
@@ -97,7 +103,7 @@ def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, str, Mo
     for name, other in others:
         if _owner(name, other) != kind:
             raise TypeError(f"{name} is {_type(other)} but {first} is {_type(x)}: the arrays of one call are of one kind")
-    owner = import_module(BACKENDS[kind])
+    owner = _package(BACKENDS[kind])
     chosen = asked if asked is not None else (_context.get() or _process)
     if chosen is None or chosen == kind == "cpu":
         return owner, "", owner
@@ -106,7 +112,7 @@ def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, str, Mo
 
 def _owner(name: str, x: Any) -> str:
     for kind, module in _KINDS.items():
-        if module in sys.modules and import_module(BACKENDS[kind]).owns(x):
+        if module in sys.modules and _package(BACKENDS[kind]).owns(x):
             return kind
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
     raise TypeError(f"{name} is {_type(x)}; a NumPy array or an mx.array is needed: write {hint.replace('x', name)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -17,16 +17,8 @@ class Layout:
     """The letters of an array's axes. Per-axis arguments follow D, H, W, L wherever the letters stand."""
 
     letters: str
-
-    @property
-    def pooled(self) -> tuple[int, ...]:
-        """The positions of the pooled axes, in the order D, H, W, L."""
-        return tuple(self.letters.index(letter) for letter in POOLED if letter in self.letters)
-
-    @property
-    def carried(self) -> tuple[int, ...]:
-        """The positions of the other axes, from left to right."""
-        return tuple(i for i, letter in enumerate(self.letters) if letter in CARRIED)
+    pooled: tuple[int, ...] = field(compare=False)  # positions, in the order D, H, W, L
+    carried: tuple[int, ...] = field(compare=False)  # positions of the other axes, from left to right
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The sizes of the pooled axes of a shape."""
@@ -39,18 +31,16 @@ class Layout:
             result[i] = size
         return tuple(result)
 
-    @classmethod
-    def of(cls, layout: str, ndim: int, rank: int) -> Layout:
-        """The layout of an array of `ndim` dimensions of which `rank` are pooled."""
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(layout: str, ndim: int, rank: int) -> Layout:
+        """The layout, named or in letters, of an array of `ndim` dimensions of which `rank` are pooled."""
+        letters = layout
         if layout in NAMED:
             letters = NAMED[layout].format(_SPATIAL[rank])
-            return _layout(letters if ndim == rank + 2 else letters[1:])
-        return _layout(layout)
-
-
-@lru_cache(maxsize=256)
-def _layout(letters: str) -> Layout:
-    return Layout(letters)
+            letters = letters if ndim == rank + 2 else letters[1:]
+        pooled = tuple(letters.index(letter) for letter in POOLED if letter in letters)
+        return Layout(letters, pooled, tuple(i for i in range(len(letters)) if i not in pooled))
 
 
 def pooled_letters(layout: Any, ndim: int) -> int | None:

@@ -42,6 +42,20 @@ def problems(draw):
     return shape, window, draw(st.sampled_from(("channels_last", "channels_first", *LAYOUTS[rank])))
 
 
+@st.composite
+def giant_axes(draw):
+    """One axis of few cells under a window of any reach, with few outputs."""
+    n, dilation = draw(st.integers(1, 6)), draw(st.sampled_from((1, 2, 3, 7)))
+    kernel = draw(st.sampled_from((1, 2, 5, 9, 40, 700, 2**15 + 1, 2**20)))
+    extent = dilation * (kernel - 1) + 1
+    stride = draw(st.integers(1, extent))
+    needed = max(0, (draw(st.integers(1, 5)) - 1) * stride + extent - n)
+    hypothesis.assume(needed <= 2 * (extent - 1))
+    before = draw(st.integers(max(0, needed - extent + 1), min(extent - 1, needed)))
+    after = needed - before
+    return n, kernel, stride, (before, after), dilation
+
+
 MODES = st.sampled_from([(mode, {}) for mode in pooling.MODES] + [("lp", {"p": 3.0}), ("lp", {"p": np.inf})])
 COUNTS = st.fixed_dictionaries(
     {"count_include_pad": st.booleans(), "divisor_override": st.sampled_from((None, None, None, 3, -7))}
@@ -75,6 +89,19 @@ def test_pool_backward(backend, problem, row, counts, dtype, kind, seed):
     got = pooling.pool_backward(relayout(g, layout), relayout(x, layout), mode, **options, layout=layout, backend=backend)
     bound = backward_bound(want, g, x, mode, options.get("p", 2.0), (oracle.pool, oracle.pool_backward), **window)
     check(relayout(got, "channels_last", layout), want, (shape, mode, options, layout), bound)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@hypothesis.given(st.lists(giant_axes(), min_size=1, max_size=3), st.sampled_from(("max", "sum", "avg")), st.integers(0, 99))
+def test_giant_windows(backend, axes, mode, seed):
+    sizes, kernel, stride, padding, dilation = zip(*axes, strict=True)
+    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    x = data((1, *sizes, 2), "float32", seed)
+    want = oracle.pool(x, mode, **window)
+    check(pooling.pool(x, mode, **window, backend=backend), want, (sizes, window))
+    g = data(want.shape, "float32", seed + 100)
+    want = oracle.pool_backward(g, x, mode, **window)
+    check(pooling.pool_backward(g, x, mode, **window, backend=backend), want, (sizes, window, "gradient"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

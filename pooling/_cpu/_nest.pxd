@@ -9,6 +9,7 @@ cdef enum:
 
 cdef struct Axis:
     Py_ssize_t n, spacing, out, kernel, stride, dilation, before, extent
+    Py_ssize_t sparse         # the spacing, where the zeros between the cells are too many to hold; else 0
     const int64_t* starts     # adaptive windows: first cell and number of cells, else NULL
     const int64_t* counts
     const int64_t* divisors   # taps that count, per window, else NULL

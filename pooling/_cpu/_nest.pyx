@@ -61,6 +61,7 @@ cdef enum:
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     CALL = 32                 # what calling a row loop costs, in cells
     THREADED = 1 << 16        # cells below which one thread is faster
+    SPARES = 32               # results that a recursion over 2**31 taps keeps aside
 
 
 cdef struct Tile:
@@ -138,6 +139,9 @@ cdef Tile tile(const Axis* axis, Py_ssize_t first, Py_ssize_t outs) noexcept nog
     cdef Tile t
     cdef Py_ssize_t low, high
     t.first, t.outs, t.clipped = first, outs, False
+    if axis.sparse:
+        t.start, t.stop, t.lead, t.total, t.origin = 0, axis.n, 0, max(axis.n, SPARES), first - axis.before
+        return t
     if axis.starts != NULL:
         low = axis.starts[first]
         high = axis.starts[first + outs - 1] + axis.counts[first + outs - 1]
@@ -160,6 +164,8 @@ cdef Tile tile(const Axis* axis, Py_ssize_t first, Py_ssize_t outs) noexcept nog
 cdef inline Py_ssize_t longest(const Axis* axis, Py_ssize_t outs) noexcept nogil:
     """The most that a tile of so many windows takes in the buffer."""
     cdef Py_ssize_t reach
+    if axis.sparse:
+        return max(axis.n, SPARES)
     if axis.starts != NULL:
         return min(axis.n, outs * (axis.n // axis.out + 1) + 2) if axis.out < axis.n else min(axis.n, outs + 2)
     reach = (outs - 1) * axis.stride + axis.extent
@@ -276,17 +282,51 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
                 job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), none, at(dst, o * inner, size))
 
 
+cdef bint sparse(const Job* job, const Axis* axis, Walk* one, Cells dst, Cells src, Py_ssize_t position, Py_ssize_t kernel,
+                 Cells spare) noexcept nogil:
+    """S(kernel, position) over cells that stand far apart, `axis.sparse` from one to the next; False where there is none."""
+    cdef Py_ssize_t half = 1, apart = axis.sparse, size = job.size
+    cdef Py_ssize_t low = max(0, (position + apart - 1) // apart if position > 0 else 0)
+    cdef Py_ssize_t last = position + (kernel - 1) * axis.dilation
+    cdef Py_ssize_t high = min(axis.n - 1, last // apart) if last >= 0 else -1
+    cdef Cells none
+    cdef bint left, right
+    none.value, none.index = NULL, NULL
+    if low > high or (low == high and (low * apart - position) % axis.dilation):
+        return False
+    if low == high:
+        job.pick(one, dst, at(src, low * one.inner, size), none, none)
+        return True
+    while half * 2 < kernel:
+        half *= 2
+    left = sparse(job, axis, one, dst, src, position, half, spare)
+    right = sparse(job, axis, one, spare if left else dst, src, position + half * axis.dilation, kernel - half,
+                   at(spare, one.planes * one.inner, size) if left else spare)
+    if left and right:
+        join(job, one, dst, dst, spare)
+    return left or right
+
+
 cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Py_ssize_t planes, Py_ssize_t inner, Cells dst, Cells src,
                       Cells spare) noexcept nogil:
     """[planes][total][inner] cells to [planes][outs][inner] windows. The one place that chooses the algorithm."""
-    cdef Walk walk
+    cdef Walk walk, one
+    cdef Cells none
     cdef Py_ssize_t o, top = 1, bits = 0, kernel = axis.kernel, wide, narrow, apart = axis.dilation * inner
+    none.value, none.index = NULL, NULL
     walk.planes, walk.cells, walk.inner = planes, t.outs, inner
     walk.dpitch, walk.pitch, walk.step = t.outs * inner, t.total * inner, axis.stride * inner
     if t.total == 0:
         fill(job, dst, planes * walk.dpitch)
     elif t.clipped:
         clipped(job, axis, t, &walk, dst, src, spare)
+    elif axis.sparse:
+        fill(job, dst, planes * walk.dpitch)
+        one, walk.cells, walk.pitch, walk.step = walk, 1, inner, inner
+        one.cells, one.step, one.dpitch = 1, inner, inner
+        for o in range(t.outs):
+            if sparse(job, axis, &one, spare, src, t.origin + o * axis.stride, kernel, at(spare, planes * inner, job.size)):
+                job.pick(&walk, at(dst, o * inner, job.size), spare, none, none)
     elif axis.starts != NULL:
         walk.cells, walk.step = 1, inner
         for o in range(t.outs):
@@ -548,6 +588,9 @@ cdef int lay(Axis* axis, row) except -1:
     axis.n, axis.out, axis.kernel, axis.stride = geometry.n, geometry.out, geometry.kernel, geometry.stride
     axis.dilation, axis.before, axis.spacing = geometry.dilation, geometry.before, geometry.spacing
     axis.extent = axis.dilation * (axis.kernel - 1) + 1
+    axis.sparse = 0
+    if axis.spacing > 1 and axis.n > 8 * ((axis.n - 1) // axis.spacing + 1 + axis.out) + 64:
+        axis.n, axis.sparse, axis.spacing = (axis.n - 1) // axis.spacing + 1, axis.spacing, 1
     axis.starts = axis.counts = axis.divisors = NULL
     if ranges is not None:
         axis.starts, axis.counts = pointer(ranges[0]), pointer(ranges[1])

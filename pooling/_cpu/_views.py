@@ -6,6 +6,7 @@ where it moves faster than the pooled axes (channels last), and the others are w
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +25,17 @@ class View(NamedTuple):
     pooled: list[Steps]  # D, H, W: strides alone
 
 
-def view(layout: Layout, first: Array, *others: Array) -> View:
-    """The view of arrays that differ in their pooled sizes only, `first` having the cells."""
-    arrays = (first, *others)
+def view(layout: Layout, *arrays: Array) -> View:
+    """The view of arrays that differ in their pooled sizes only; the memory order of the first one decides."""
+    return _view(layout, tuple((array.shape, array.strides, array.itemsize) for array in arrays))
+
+
+@lru_cache(maxsize=1024)
+def _view(layout: Layout, arrays: tuple[tuple[Steps, Steps, int], ...]) -> View:
+    shape, strides, _ = arrays[0]
     merged: list[Steps] = []
     for steps in sorted(
-        ((first.shape[i], *(array.strides[i] for array in arrays)) for i in layout.carried if first.shape[i] != 1),
+        ((shape[i], *(array[1][i] for array in arrays)) for i in layout.carried if shape[i] != 1),
         key=lambda steps: [abs(stride) for stride in steps[1:]],
         reverse=True,
     ):
@@ -37,14 +43,13 @@ def view(layout: Layout, first: Array, *others: Array) -> View:
             merged[-1] = (merged[-1][0] * steps[0], *steps[1:])
         else:
             merged.append(steps)
-    pooled = [(first.shape[i], abs(first.strides[i])) for i in layout.pooled]
-    fastest = min((stride for size, stride in pooled if size > 1), default=None)
-    inner: Steps = (1, *(array.itemsize for array in arrays))
+    fastest = min((abs(strides[i]) for i in layout.pooled if shape[i] > 1), default=None)
+    inner: Steps = (1, *(itemsize for _, _, itemsize in arrays))
     if merged and (fastest is None or abs(merged[-1][1]) < fastest):
         inner = merged.pop()
     columns = [
-        _strides([(array.shape[i], array.strides[i]) for i in layout.pooled], inner[0] * inner[1 + k])
-        for k, array in enumerate(arrays)
+        _strides([(shape[i], strides[i]) for i in layout.pooled], inner[0] * inner[1 + k])
+        for k, (shape, strides, _) in enumerate(arrays)
     ]
     return View(merged or [(1, *(0 for _ in arrays))], inner, list(zip(*columns, strict=True)))
 
@@ -60,9 +65,9 @@ def _strides(axes: list[tuple[int, int]], cell: int) -> list[int]:
 
 def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """A new array with the memory order of another one."""
-    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]) if like.shape[i] > 1 else 0)
-    if like.flags.c_contiguous or order == list(range(like.ndim)):
+    if like.flags.c_contiguous:
         return np.empty(shape, dtype)
+    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]) if like.shape[i] > 1 else 0)
     return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
 
 
