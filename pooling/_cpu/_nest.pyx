@@ -25,31 +25,7 @@ from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, store_t
 from pooling._cpu._rows import ROWS
 
 
-cdef extern from *:
-    """
-    #ifdef POOLING_DEBUG
-    #include <stdio.h>
-    #include <stdlib.h>
-    #define POOLING_CHECK(fact) ((fact) ? (void)0 : (fprintf(stderr, "pooling: not true: %s (line %d)\\n", #fact, __LINE__), abort()))
-    #else
-    #define POOLING_CHECK(fact) ((void)0)
-    #endif
-    #ifdef _OPENMP
-    #define POOLING_OPENMP 1
-    #else
-    #define POOLING_OPENMP 0
-    #endif
-    #ifdef POOLING_DEBUG
-    #define POOLING_DEBUGGING 1
-    #else
-    #define POOLING_DEBUGGING 0
-    #endif
-    #ifdef __VERSION__
-    #define POOLING_COMPILER __VERSION__
-    #else
-    #define POOLING_COMPILER "unknown"
-    #endif
-    """
+cdef extern from "_build.h":
     void CHECK "POOLING_CHECK"(bint fact) noexcept nogil
     const char* COMPILER "POOLING_COMPILER"
     int OPENMP "POOLING_OPENMP"
@@ -95,13 +71,18 @@ cdef struct Job:
     finish_t finish
     store_t store
     bint idempotent, uniform
-    Py_ssize_t size, finished, item   # bytes of an accumulator, of a finished value, of a cell of x
+    Py_ssize_t size, finished  # bytes of an accumulator, of a finished value
     uint64_t identity
     double p
     # Blocks: (last outer, D, H, W, inner) of each, how many there are, and the scratch memory of one thread.
     Py_ssize_t block[5]
     Py_ssize_t grid[5]
     Py_ssize_t capacity, scratch
+
+
+cdef Cells NONE   # no operand
+NONE.value = NULL
+NONE.index = NULL
 
 
 cdef inline Cells at(Cells cells, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
@@ -174,13 +155,14 @@ cdef inline Py_ssize_t longest(const Axis* axis, Py_ssize_t outs) noexcept nogil
 
 cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t kernel, Py_ssize_t apart, Cells spare) noexcept nogil:
     """S(kernel, i) by its definition, `apart` cells between taps; `spare` takes one result per level of the recursion."""
-    cdef Cells none, b, c
+    cdef Cells b = NONE, c = NONE
     cdef Py_ssize_t half = 2
-    none.value, none.index = NULL, NULL
     walk.cpitch, walk.cstep = walk.pitch, walk.step
     if kernel <= 3:
-        b = at(src, apart, job.size) if kernel > 1 else none
-        c = at(src, 2 * apart, job.size) if kernel > 2 else none
+        if kernel > 1:
+            b = at(src, apart, job.size)
+        if kernel > 2:
+            c = at(src, 2 * apart, job.size)
         job.pick(walk, dst, src, b, c)
         return
     while half * 2 < kernel:
@@ -194,39 +176,34 @@ cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t ke
 cdef void join(const Job* job, const Walk* walk, Cells dst, Cells a, Cells c) noexcept nogil:
     """dst = a . c, all three dense results."""
     cdef Walk dense
-    cdef Cells none
-    none.value, none.index = NULL, NULL
     dense.planes, dense.cells, dense.inner = walk.planes, 1, walk.cells * walk.inner
     dense.dpitch = dense.pitch = dense.cpitch = walk.dpitch
     dense.step = dense.cstep = dense.inner
-    job.pick(&dense, dst, a, none, c)
+    job.pick(&dense, dst, a, NONE, c)
 
 
 cdef void double(const Job* job, Cells dst, Cells src, Py_ssize_t count, Py_ssize_t apart) noexcept nogil:
     """P(2h) from P(h): every position with the one `apart` cells on; the last ones have no partner and are not read again."""
     cdef Walk flat
-    cdef Cells none
-    none.value, none.index = NULL, NULL
     flat.planes, flat.cells, flat.inner = 1, 1, count - apart
     flat.dpitch = flat.pitch = flat.cpitch = 0
     flat.step = flat.cstep = flat.inner
     if flat.inner > 0:
-        job.pick(&flat, dst, src, at(src, apart, job.size), none)
+        job.pick(&flat, dst, src, at(src, apart, job.size), NONE)
 
 
 cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare, Py_ssize_t kernel, Py_ssize_t apart) noexcept nogil:
     """S(kernel, i) for kernel >= 4 from P(1), P(2), P(4) ...; the last doubling is made only where a window begins."""
     cdef Py_ssize_t level = 0, top = 1, count = walk.planes * walk.pitch
-    cdef Cells none, swap
+    cdef Cells swap
     cdef bint begun = False
-    none.value, none.index = NULL, NULL
     while kernel >> (top + 1):
         top += 1
     while True:
         # src holds P(2**level). A bit of the kernel takes its block from here, behind all larger blocks.
         if not job.idempotent and kernel >> level & 1:
             walk.cpitch, walk.cstep = walk.dpitch, walk.inner
-            job.pick(walk, dst, at(src, (kernel >> (level + 1) << (level + 1)) * apart, job.size), none, dst if begun else none)
+            job.pick(walk, dst, at(src, (kernel >> (level + 1) << (level + 1)) * apart, job.size), NONE, dst if begun else NONE)
             begun = True
         if level == top - 1:
             break
@@ -235,22 +212,21 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
         level += 1
     if not job.idempotent:
         walk.cpitch, walk.cstep = walk.dpitch, walk.inner
-        job.pick(walk, dst, src, at(src, apart << level, job.size), dst if begun else none)
+        job.pick(walk, dst, src, at(src, apart << level, job.size), dst if begun else NONE)
     elif kernel <= 3 << level:   # blocks may overlap: two, and a third that ends where the window ends
         walk.cpitch, walk.cstep = walk.pitch, walk.step
         job.pick(walk, dst, src, at(src, apart << level, job.size), at(src, (kernel - (1 << level)) * apart, job.size))
     else:
         double(job, spare, src, count, apart << level)
-        job.pick(walk, dst, spare, at(spare, (kernel - (2 << level)) * apart, job.size), none)
+        job.pick(walk, dst, spare, at(spare, (kernel - (2 << level)) * apart, job.size), NONE)
 
 
 cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, Cells dst, Cells src, Cells spare) noexcept nogil:
     """Windows that reach far beyond the data: blocks of taps that miss it are identities and are left out."""
     cdef Py_ssize_t levels = doublings(axis, t.stop - t.start), level, o, begin, position, block, apart
     cdef Py_ssize_t inner = walk.inner, size = job.size
-    cdef Cells none, swap
+    cdef Cells swap
     cdef Walk one = walk[0]
-    none.value, none.index = NULL, NULL
     fill(job, dst, walk.planes * walk.dpitch)
     one.cells, one.step, one.cpitch, one.cstep = 1, inner, walk.dpitch, inner
     for level in range(levels):
@@ -258,16 +234,16 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
             for o in range(t.outs):
                 position = t.origin + o * axis.stride + (axis.kernel >> (level + 1) << (level + 1)) * axis.dilation
                 if 0 <= position < t.total:
-                    job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), none, at(dst, o * inner, size))
+                    job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), NONE, at(dst, o * inner, size))
         apart = min(axis.dilation << level, t.total)
         one.dpitch = walk.pitch
         one.inner = (t.total - apart) * inner
         one.step = one.cstep = one.inner
         if one.inner > 0:
-            job.pick(&one, spare, src, at(src, apart * inner, size), none)
+            job.pick(&one, spare, src, at(src, apart * inner, size), NONE)
         one.inner = apart * inner
         one.step = one.cstep = one.inner
-        job.pick(&one, at(spare, (t.total - apart) * inner, size), at(src, (t.total - apart) * inner, size), none, none)
+        job.pick(&one, at(spare, (t.total - apart) * inner, size), at(src, (t.total - apart) * inner, size), NONE, NONE)
         one.dpitch, one.inner = walk.dpitch, inner
         one.step = one.cstep = inner
         swap, src, spare = src, spare, src
@@ -279,23 +255,21 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
         for block in range(block + 1, block - 1, -1):
             position = begin + block * apart
             if block < axis.kernel >> levels and 0 <= position < t.total:
-                job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), none, at(dst, o * inner, size))
+                job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), NONE, at(dst, o * inner, size))
 
 
 cdef bint sparse(const Job* job, const Axis* axis, Walk* one, Cells dst, Cells src, Py_ssize_t position, Py_ssize_t kernel,
                  Cells spare) noexcept nogil:
-    """S(kernel, position) over cells that stand far apart, `axis.sparse` from one to the next; False where there is none."""
+    """S(kernel, position) over cells that stand far apart, `axis.sparse` from one to the next; False where no cell is met."""
     cdef Py_ssize_t half = 1, apart = axis.sparse, size = job.size
     cdef Py_ssize_t low = max(0, (position + apart - 1) // apart if position > 0 else 0)
     cdef Py_ssize_t last = position + (kernel - 1) * axis.dilation
     cdef Py_ssize_t high = min(axis.n - 1, last // apart) if last >= 0 else -1
-    cdef Cells none
     cdef bint left, right
-    none.value, none.index = NULL, NULL
     if low > high or (low == high and (low * apart - position) % axis.dilation):
         return False
     if low == high:
-        job.pick(one, dst, at(src, low * one.inner, size), none, none)
+        job.pick(one, dst, at(src, low * one.inner, size), NONE, NONE)
         return True
     while half * 2 < kernel:
         half *= 2
@@ -311,9 +285,7 @@ cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Py_ssize_
                       Cells spare) noexcept nogil:
     """[planes][total][inner] cells to [planes][outs][inner] windows. The one place that chooses the algorithm."""
     cdef Walk walk, one
-    cdef Cells none
     cdef Py_ssize_t o, top = 1, bits = 0, kernel = axis.kernel, wide, narrow, apart = axis.dilation * inner
-    none.value, none.index = NULL, NULL
     walk.planes, walk.cells, walk.inner = planes, t.outs, inner
     walk.dpitch, walk.pitch, walk.step = t.outs * inner, t.total * inner, axis.stride * inner
     if t.total == 0:
@@ -326,7 +298,7 @@ cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Py_ssize_
         one.cells, one.step, one.dpitch = 1, inner, inner
         for o in range(t.outs):
             if sparse(job, axis, &one, spare, src, t.origin + o * axis.stride, kernel, at(spare, planes * inner, job.size)):
-                job.pick(&walk, at(dst, o * inner, job.size), spare, none, none)
+                job.pick(&walk, at(dst, o * inner, job.size), spare, NONE, NONE)
     elif axis.starts != NULL:
         walk.cells, walk.step = 1, inner
         for o in range(t.outs):

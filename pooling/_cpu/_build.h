@@ -1,0 +1,30 @@
+/* What the build decided: how it was compiled, and the checks of a debug build. */
+#ifndef POOLING_BUILD_H
+#define POOLING_BUILD_H
+
+#if defined(__clang__)
+#define POOLING_COMPILER __VERSION__
+#elif defined(__GNUC__)
+#define POOLING_COMPILER "GCC " __VERSION__
+#else
+#define POOLING_COMPILER "unknown"
+#endif
+
+#ifdef _OPENMP
+#define POOLING_OPENMP 1
+#else
+#define POOLING_OPENMP 0
+#endif
+
+/* A fact about bounds that the nest relies on: a debug build ends the process where it is not true. */
+#ifdef POOLING_DEBUG
+#include <stdio.h>
+#include <stdlib.h>
+#define POOLING_DEBUGGING 1
+#define POOLING_CHECK(fact) ((fact) ? (void)0 : (fprintf(stderr, "pooling: not true: %s (line %d)\n", #fact, __LINE__), abort()))
+#else
+#define POOLING_DEBUGGING 0
+#define POOLING_CHECK(fact) ((void)0)
+#endif
+
+#endif
