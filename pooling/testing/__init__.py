@@ -1,0 +1,43 @@
+"""For anyone who writes a pooling kernel: what the answers are, and problems to ask.
+
+`oracle` pools NumPy arrays by the definition; `CASES`, `ADAPTIVE_CASES` and `UNPOOL_CASES` are named problems; `data`
+makes arrays for them; `agree` compares.
+
+>>> case = next(case for case in CASES if case.name == "ceil_overhang_divisor")
+>>> x = data(case.x_shape, "float32", seed=1)
+>>> want = oracle.pool(x, "avg", **case.arguments("avg"))
+>>> agree(want.copy(), want)
+True
+"""
+
+from . import oracle
+from .cases import (
+    ADAPTIVE_CASES,
+    CASES,
+    KINDS,
+    UNPOOL_CASES,
+    AdaptiveCase,
+    Case,
+    UnpoolCase,
+    data,
+    relayout,
+)
+from .compare import agree, first_difference, lp_bound, lp_gradient_bound, within
+
+__all__ = [
+    "ADAPTIVE_CASES",
+    "CASES",
+    "KINDS",
+    "UNPOOL_CASES",
+    "AdaptiveCase",
+    "Case",
+    "UnpoolCase",
+    "agree",
+    "data",
+    "first_difference",
+    "lp_bound",
+    "lp_gradient_bound",
+    "oracle",
+    "relayout",
+    "within",
+]
