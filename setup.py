@@ -61,6 +61,9 @@ def row_loops() -> str:
     def write(finish: str, result: str) -> str:
         return "%s" if rows[result].cell == finish and rows[result].size == rows[finish].size else f"{c[result]}_from_{c[finish]}(%s)"
 
+    def wrapping(combine: str, accumulate: str) -> str:
+        return f"u{c[accumulate]}" if modes.COMBINES[combine].wraps and rows[accumulate].kind == "i" else str(c[accumulate])
+
     stores = sorted({(types.finish, types.result) for _, types in reached})
     sizes = ("uint8", "uint16", "uint32", "uint64")
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
@@ -80,6 +83,7 @@ def row_loops() -> str:
         read=read,
         stored={name: "uint8_t" if name == "bool" else row.c for name, row in rows.items()},
         write=write,
+        wrapping=wrapping,
     )
 
 
@@ -92,7 +96,7 @@ def compiles(flags: list[str]) -> bool:
         source.write_text("#ifdef _OPENMP\n#include <omp.h>\n#endif\nint main(void) { return 0; }\n")
         try:
             objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
-            compiler.link_executable(objects, str(Path(folder) / "probe"), extra_postargs=flags)
+            compiler.link_shared_object(objects, str(Path(folder) / "probe.so"), extra_postargs=flags)
         except (CompileError, LinkError):
             return False
     return True
@@ -123,5 +127,5 @@ extensions = [
 ]
 setup(
     cmdclass={"build_py": Python},
-    ext_modules=cythonize(extensions, build_dir="build/c", language_level=3, compiler_directives={"boundscheck": DEBUG}),
+    ext_modules=cythonize(extensions, build_dir="build/c-debug" if DEBUG else "build/c", language_level=3, compiler_directives={"boundscheck": DEBUG}),
 )

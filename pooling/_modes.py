@@ -20,13 +20,14 @@ class Combine:
 
     expression: str
     idempotent: bool  # a cell may be counted twice
+    wraps: bool = False  # on integers it is taken modulo 2**64, in unsigned arithmetic
     second: str = ""  # where cells have an order: true where b, the later one, wins over a (not NaN, not a tie)
 
 
 COMBINES = {
-    "max": Combine("b != b ? b : (b > a ? b : a)", True, "b > a"),
-    "min": Combine("b != b ? b : (b < a ? b : a)", True, "b < a"),
-    "add": Combine("a + b", False),
+    "max": Combine("b != b ? b : (b > a ? b : a)", True, second="b > a"),
+    "min": Combine("b != b ? b : (b < a ? b : a)", True, second="b < a"),
+    "add": Combine("a + b", False, wraps=True),
 }
 
 
