@@ -1,20 +1,21 @@
 """The public door. Each function reads: arguments -> Window -> Geometry -> Mode -> backend -> array.
 
 Everything is checked here or by the nouns called from here, before anything is allocated, whatever the backend. An
-error names the argument, its value and the rule; the door adds the function and the array's shape.
+error names the argument, its value and the rule; the door adds the function and the arrays' shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from math import prod
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from pooling._backends import BACKENDS, find
+from pooling._backends import BACKENDS, find, kind_of
 from pooling._dtypes import DTYPES, requested, types_of
-from pooling._geometry import WHOLE, Geometry, unpooled
+from pooling._geometry import WHOLE, Geometry, not_empty, unpooled
 from pooling._layout import Layout, pooled_letters
 from pooling._modes import MODES, Mode, Reduction, mode_of
 from pooling._window import (
@@ -26,49 +27,74 @@ from pooling._window import (
     integer,
     items,
     rank_of,
+    shown,
 )
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ARRAYS = ("grad_output", "x", "indices")
 
 
 def _door(function: Callable[P, R]) -> Callable[P, R]:
-    """Errors leave with the function's name and what the first array is."""
+    """Errors leave with the function's name and what its arrays are."""
+    names = tuple(signature(function).parameters)
+    kinds = (TypeError, ValueError, IndexError, MemoryError)
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (TypeError, ValueError, IndexError) as error:
-            first = args[0] if args else next(iter(kwargs.values()), None)
-            shape = getattr(first, "shape", None)
-            what = f" [input: shape {tuple(shape)}, {getattr(first, 'dtype', '?')}]" if shape is not None else ""
-            raise type(error)(f"{function.__name__}: {error}{what}") from None
+        except kinds as error:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            facts = [f"{name}: {fact}" for name in ARRAYS if (fact := _fact(given.get(name)))]
+            if "input_shape" in given:
+                facts.append(f"input_shape: {shown(given['input_shape'])}")
+            kind = next(kind for kind in kinds if isinstance(error, kind))  # a subclass may not take a message alone
+            raise kind(f"{function.__name__}: {error}" + (f" [{'; '.join(facts)}]" if facts else "")) from None
 
     return wrapped
+
+
+def _fact(array: Any) -> str:
+    """What an array is, for an error; nothing for what is none."""
+    shape = getattr(array, "shape", None)
+    return f"shape {tuple(shape)}, {getattr(array, 'dtype', '?')}" if isinstance(shape, tuple) else ""
 
 
 # ---- what the functions share --------------------------------------------------------------------------------
 
 
+def _divisor(name: str, value: Any) -> int | None:
+    divisor = None if value is None else integer(name, value, -WHOLE + 1, WHOLE)
+    if divisor == 0:
+        raise ValueError(f"{name}=0: any int but 0")
+    return divisor
+
+
+def _given(name: str, value: Any) -> bool:
+    return value is not None
+
+
+# The keywords that only some modes read: what checks them, and the value at which they stand for all others.
+_KEYWORDS: dict[str, tuple[Callable[[str, Any], Any], Any]] = {
+    "count_include_pad": (flag, True),
+    "divisor_override": (_divisor, None),
+    "p": (exponent, 2.0),
+    "return_indices": (flag, False),
+    "indices": (_given, False),
+}
+
+
 def _reduction(row: Mode, **keywords: Any) -> Reduction:
     """The mode with its parameters; a keyword that it does not read must stand at its default."""
-    defaults = {"count_include_pad": True, "divisor_override": None, "p": 2.0, "return_indices": False, "indices": None}
+    values = {name: default for name, (_, default) in _KEYWORDS.items()}
     for name, value in keywords.items():
-        if name not in row.keywords and value is not defaults[name] and not _equals(value, defaults[name]):
-            readers = ", ".join(repr(mode.name) for mode in MODES.values() if name in mode.keywords)
-            raise ValueError(f"{name}={value!r}: mode {row.name!r} does not read it; only {readers} does")
-    include_pad = flag("count_include_pad", keywords.get("count_include_pad", True))
-    divisor = keywords.get("divisor_override")
-    if divisor is not None:
-        divisor = integer("divisor_override", divisor, -WHOLE + 1, WHOLE)
-        if divisor == 0:
-            raise ValueError("divisor_override=0: any int but 0")
-    return Reduction.of(row, exponent(keywords.get("p", 2.0)), include_pad, divisor)
-
-
-def _equals(value: Any, default: Any) -> bool:
-    return isinstance(value, (bool, int, float)) and type(value) in (type(default), int) and bool(value == default)
+        check, default = _KEYWORDS[name]
+        values[name] = check(name, value)
+        if name not in row.keywords and values[name] != default:
+            readers = " and ".join(repr(mode.name) for mode in MODES.values() if name in mode.keywords)
+            raise ValueError(f"{name}={shown(value)}: mode {row.name!r} does not read it; it belongs to {readers}")
+    return Reduction.of(row, values["p"], values["count_include_pad"], values["divisor_override"])
 
 
 def _laid(ndim: int, layout: Any, **arguments: Any) -> Layout:
@@ -76,20 +102,21 @@ def _laid(ndim: int, layout: Any, **arguments: Any) -> Layout:
     return Layout.of(layout, ndim, rank_of(arguments, ndim, pooled_letters(layout, ndim)))
 
 
-def _limits(shape: tuple[int, ...], geometry: Geometry, where: Layout, itemsize: int) -> tuple[int, ...]:
-    """The result's shape; a ValueError for one that no machine could count."""
+def _laid_on(shape: tuple[int, ...], window: Any, where: Layout, itemsize: int) -> tuple[Geometry, tuple[int, ...]]:
+    """The window on an array of this shape, and the result's shape; a ValueError for one that no machine can count."""
+    geometry: Geometry = window.on(where.sizes(shape))
     result = where.resized(shape, geometry.outs)
     if prod(result) * itemsize >= WHOLE:
-        raise ValueError(f"the result would have shape {result}: its bytes must be below 2**63")
-    return result
+        raise ValueError(f"{window} gives a result of shape {result}: its bytes must be below 2**63")
+    return geometry, result
 
 
-def _enter(arrays: dict[str, Any], backend: Any) -> tuple[ModuleType, str, ModuleType, list[Any]]:
+def _enter(arrays: dict[str, Any], backend: Any) -> tuple[ModuleType, ModuleType, list[Any]]:
     """The backend of a call, and the arrays as its own."""
-    module, implementation, owner = find(arrays, backend)
+    module, owner = find(arrays, backend)
     if module is owner:
-        return module, implementation, owner, list(arrays.values())
-    return module, implementation, owner, [module.from_numpy(owner.to_numpy(x)) for x in arrays.values()]
+        return module, owner, list(arrays.values())
+    return module, owner, [module.from_numpy(owner.to_numpy(x)) for x in arrays.values()]
 
 
 def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
@@ -98,21 +125,19 @@ def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
 
 
 def _values(
-    x: Any, where: Layout | None, window: Any, row: Mode, reduction: Reduction, return_indices: Any, dtype: Any, out: Any, backend: Any
+    x: Any, where: Layout, window: Any, row: Mode, reduction: Reduction, return_indices: Any, dtype: Any, out: Any, backend: Any
 ) -> Any:
     """The forward call that pool, adaptive_pool and global_pool share, once their window is known."""
     indexed = flag("return_indices", return_indices)
     asked = requested(dtype)
-    module, implementation, owner, (x,) = _enter({"x": x}, backend)
+    module, owner, (x,) = _enter({"x": x}, backend)
     name = module.cell(x)
     types = types_of(row.arithmetic, name, asked)
-    assert where is not None
-    geometry = window.on(where.sizes(x.shape))
-    _limits(tuple(x.shape), geometry, where, 8 if indexed else DTYPES[types.result].size)
+    geometry, _ = _laid_on(tuple(x.shape), window, where, 8 if indexed else DTYPES[types.result].size)
     if out is not None and not indexed:
         out = (out,)
     elif out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
-        raise TypeError("out must be a pair of arrays (values, indices) with return_indices=True")
+        raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
     result = module.pool(x, where, geometry, reduction, types, indexed, None if out is None else tuple(out))
     result = tuple(_leave(module, owner, array) for array in result)
     return result if indexed else result[0]
@@ -123,15 +148,14 @@ def _gradient(
 ) -> Any:
     """The backward call that pool_backward and adaptive_pool_backward share."""
     arrays = {"grad_output": grad_output, "x": x} | ({} if indices is None else {"indices": indices})
-    module, implementation, owner, (grad_output, x, *chosen) = _enter(arrays, backend)
+    module, owner, (grad_output, x, *chosen) = _enter(arrays, backend)
     name, other = module.cell(x), module.cell(grad_output)
     if DTYPES[name].kind != "f":
         raise TypeError(f"x has cells of type {name}: gradients exist for floating types only")
     if name != other:
         raise TypeError(f"grad_output has cells of type {other}, x of {name}: they must be the same")
     types = types_of(row.arithmetic, name, None)
-    geometry = window.on(where.sizes(x.shape))
-    shape = _limits(tuple(x.shape), geometry, where, 8)
+    geometry, shape = _laid_on(tuple(x.shape), window, where, 8)
     for label, array in zip(("grad_output", "indices"), (grad_output, *chosen), strict=False):
         if tuple(array.shape) != shape:
             raise ValueError(f"{label} has shape {tuple(array.shape)}; the result of pooling x {tuple(x.shape)} has {shape}")
@@ -146,8 +170,8 @@ def _integers(module: ModuleType, indices: Any) -> None:
         raise TypeError(f"indices have cells of type {module.cell(indices)}; an integer type is needed")
 
 
-def _ndim(name: str, x: Any) -> int:
-    find({name: x}, None)
+def _ndim(x: Any) -> int:
+    kind_of("x", x)
     return int(x.ndim)
 
 
@@ -187,7 +211,7 @@ def pool(
     count_include_pad, divisor_override: avg only: divide by the taps in the padded axis, in the data, or by any int but 0.
     p: lp only: above 0, or inf.
     layout: "channels_last" (N, pooled, C), "channels_first" (N, C, pooled), both also without N where a sequence gives the
-        number of pooled axes; or one letter per axis: D, H, W, L are pooled (arguments come in this order), N, B, C, G, T carried.
+        number of pooled axes; or one letter per axis: D, H, W, L are pooled (arguments in this order), N, B, C, G, T carried.
     return_indices: max and min only: also give, as int64, where in its plane each value stands (row-major over the pooled
         axes of x, without padding): the first of equals, the last NaN, -1 for a window without cells.
     dtype: the result's type. Default: the cells' own; int64/uint64 for sums of ints, float32 for avg and lp of ints.
@@ -214,7 +238,7 @@ def pool(
     reduction = _reduction(
         row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, return_indices=return_indices
     )
-    where = _laid(_ndim("x", x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
     return _values(x, where, window, row, reduction, return_indices, dtype, out, backend)
 
@@ -254,10 +278,8 @@ def pool_backward(
     array([0.5, 0.5, 5. , 5. ])
     """
     row = mode_of(mode)
-    reduction = _reduction(
-        row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, indices=indices
-    )
-    where = _laid(_ndim("x", x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    reduction = _reduction(row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, indices=indices)
+    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
     return _gradient(grad_output, x, where, window, row, reduction, indices, backend)
 
@@ -275,7 +297,9 @@ def adaptive_pool(
     out: Any = None,
     backend: str | None = None,
 ) -> Any:
-    """Pools to a given size: window o of `out` on n cells covers [o*n // out, ceil((o+1)*n / out)), as in torch.nn.AdaptiveMaxPool2d.
+    """Pools to a given size: of `out` windows on n cells, window o covers the cells [o*n // out, ceil((o+1)*n / out)).
+
+    The formula is that of torch.nn.AdaptiveMaxPool2d.
 
     output_size: an int for every pooled axis, or one int or None (the axis' own size) per axis; 0 gives an empty result.
     All other arguments, the result and the errors: as in `pool`; avg divides by the window's cells.
@@ -286,7 +310,7 @@ def adaptive_pool(
     """
     row = mode_of(mode)
     reduction = _reduction(row, p=p, return_indices=return_indices)
-    where = _laid(_ndim("x", x), layout, output_size=output_size)
+    where = _laid(_ndim(x), layout, output_size=output_size)
     window = AdaptiveWindow.of(output_size, len(where.pooled))
     return _values(x, where, window, row, reduction, return_indices, dtype, out, backend)
 
@@ -311,7 +335,7 @@ def adaptive_pool_backward(
     """
     row = mode_of(mode)
     reduction = _reduction(row, p=p, indices=indices)
-    where = _laid(_ndim("x", x), layout, output_size=output_size)
+    where = _laid(_ndim(x), layout, output_size=output_size)
     window = AdaptiveWindow.of(output_size, len(where.pooled))
     return _gradient(grad_output, x, where, window, row, reduction, indices, backend)
 
@@ -339,14 +363,25 @@ def global_pool(
     """
     row = mode_of(mode)
     reduction = _reduction(row, p=p, return_indices=return_indices)
-    where = _laid(_ndim("x", x), layout)
-    keep = flag("keepdims", keepdims)
-    if not keep and out is not None:
-        raise ValueError("out is given with keepdims=False: the pooled axes must be kept")
-    result = _values(x, where, GlobalWindow(), row, reduction, return_indices, dtype, out, backend)
-    if keep:
-        return result
+    where = _laid(_ndim(x), layout)
+    if flag("keepdims", keepdims):
+        return _values(x, where, GlobalWindow(), row, reduction, return_indices, dtype, out, backend)
+    pair = isinstance(out, (tuple, list))
+    wide = tuple(_widened(array, x.shape, where) for array in out) if pair else _widened(out, x.shape, where)
+    result = _values(x, where, GlobalWindow(), row, reduction, return_indices, dtype, wide, backend)
+    if out is not None:
+        return tuple(out) if return_indices else out
     return tuple(part.squeeze(where.pooled) for part in result) if return_indices else result.squeeze(where.pooled)
+
+
+def _widened(out: Any, shape: tuple[int, ...], where: Layout) -> Any:
+    """A view of an `out` without pooled axes that has them, with one cell; what is no array is left for the backend."""
+    if not hasattr(out, "shape"):
+        return out
+    wanted = tuple(shape[i] for i in where.carried)
+    if out.shape != wanted:
+        raise ValueError(f"out has shape {out.shape}; the result has shape {wanted}")
+    return out[tuple(None if i in where.pooled else slice(None) for i in range(len(shape)))]
 
 
 @_door
@@ -368,6 +403,7 @@ def max_unpool(
     kernel, stride, padding: of the pooling; they give the size (n-1)*stride - before - after + kernel of each pooled axis.
     output_size: the sizes of the pooled axes, or the whole shape, each less than one stride from that size ("same" padding
         does not tell a size and needs it).
+    layout, backend: as in `pool`.
 
     Returns an array of x's type. Raises IndexError, saying where, for an index outside the plane, before anything is written.
 
@@ -375,10 +411,10 @@ def max_unpool(
     >>> max_unpool(np.array([3, 7]), np.array([0, 3]), 2, layout="L")
     array([3, 0, 0, 7])
     """
-    where = _laid(_ndim("x", x), layout, kernel=kernel, stride=stride, padding=padding)
+    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding)
     rank = len(where.pooled)
     window = Window.of(kernel, stride, padding, 1, False, rank)
-    module, implementation, owner, (x, indices) = _enter({"x": x, "indices": indices}, backend)
+    module, owner, (x, indices) = _enter({"x": x, "indices": indices}, backend)
     name = module.cell(x)
     _integers(module, indices)
     shape = tuple(x.shape)
@@ -386,38 +422,51 @@ def max_unpool(
         raise ValueError(f"indices has shape {tuple(indices.shape)}; x has {shape}")
     sizes = _unpooled(shape, where, window, output_size)
     if prod(where.resized(shape, sizes)) * max(8, DTYPES[name].size) >= WHOLE:
-        raise ValueError(f"output_size={output_size!r}: a result of pooled sizes {sizes} has 2**63 bytes or more")
+        raise ValueError(
+            f"kernel={window.kernel}, stride={window.stride}, output_size={shown(output_size)}: "
+            f"a result of pooled sizes {sizes}, and its indices, must have bytes below 2**63"
+        )
     return _leave(module, owner, module.unpool(x, indices, where, sizes))
 
 
 def _unpooled(shape: tuple[int, ...], where: Layout, window: Window, output_size: Any) -> tuple[int, ...]:
     """The pooled sizes of max_unpool's result."""
     rank, cells = len(where.pooled), where.sizes(shape)
+    for i, n in enumerate(cells):
+        not_empty(i, n)
     wanted: tuple[int, ...] | None = None
     if output_size is not None:
         elements = items("output_size", output_size)
         if elements is None:
-            elements = [output_size] * rank
+            elements = [integer("output_size", output_size, 1, WHOLE)] * rank
         if len(elements) == len(shape) != rank:
-            sizes = tuple(integer("output_size", element, 0, WHOLE) for element in elements)
+            sizes = tuple(integer(f"output_size[{i}]", element, 0, WHOLE) for i, element in enumerate(elements))
             if where.resized(sizes, cells) != shape:
-                raise ValueError(f"output_size={output_size!r}: its batch and channels differ from those of x")
+                raise ValueError(f"output_size={shown(output_size)}: its batch and channels differ from those of x")
             elements = list(where.sizes(sizes))
         if len(elements) != rank:
-            raise ValueError(f"output_size={output_size!r}: {len(elements)} elements; the {rank} pooled axes or the whole shape is needed")
-        wanted = tuple(integer("output_size", element, 1, WHOLE) for element in elements)
+            raise ValueError(
+                f"output_size={shown(output_size)}: {len(elements)} elements; the {rank} pooled axes or the whole shape is needed"
+            )
+        wanted = tuple(integer(f"output_size[{i}]", element, 1, WHOLE) for i, element in enumerate(elements))
     if isinstance(window.padding, str):
         if wanted is None:
             raise ValueError(f"padding={window.padding!r}: many sizes pool to the same one; output_size is needed")
         if window.on(wanted).outs != cells:
-            raise ValueError(f"output_size={output_size!r}: with padding {window.padding!r} it does not pool to {cells}")
+            raise ValueError(f"output_size={shown(output_size)}: with padding {window.padding!r} it does not pool to {cells}")
         return wanted
     default = unpooled(cells, window.kernel, window.stride, window.padding)
     for size, near, step in zip(wanted or default, default, window.stride, strict=True):
         if not near - step < size < near + step:
-            raise ValueError(f"output_size={output_size!r}: {size} is not less than one stride ({step}) from {near}")
+            raise ValueError(
+                f"output_size={shown(output_size)}: {size} is not less than one stride ({step}) from {near}, "
+                "the size (n-1)*stride - before - after + kernel"
+            )
         if size < 1:
-            raise ValueError(f"padding: the result would have a pooled axis of {size} cells")
+            raise ValueError(
+                f"kernel={window.kernel}, stride={window.stride}, padding={window.padding}: the result would have a pooled "
+                f"axis of {size} cells; output_size can say more"
+            )
     return wanted or default
 
 
@@ -439,11 +488,11 @@ def output_shape(
     """
     sizes = items("input_shape", input_shape)
     if sizes is None:
-        raise TypeError(f"input_shape={input_shape!r}: a sequence of ints is needed")
-    shape = tuple(integer("input_shape", size, 0, WHOLE) for size in sizes)
+        raise TypeError(f"input_shape={shown(input_shape)}: a sequence of ints is needed")
+    shape = tuple(integer(f"input_shape[{i}]", size, 0, WHOLE) for i, size in enumerate(sizes))
     where = _laid(len(shape), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
-    return _limits(shape, window.on(where.sizes(shape)), where, 1)
+    return _laid_on(shape, window, where, 1)[1]
 
 
 # ---- threads and facts of the CPU backend --------------------------------------------------------------------
@@ -457,7 +506,7 @@ def _cpu() -> ModuleType:
 
 @_door
 def set_num_threads(n: int) -> None:
-    """How many threads a CPU call may use, at most; results never depend on it. POOLING_NUM_THREADS sets the default.
+    """Lets a CPU call use up to n threads; results never depend on it. POOLING_NUM_THREADS sets the default.
 
     >>> set_num_threads(get_num_threads())
     """
@@ -465,10 +514,18 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a CPU call may use: by default the processors of this process; 1 in a build without OpenMP."""
+    """How many threads a CPU call may use: by default the processors of this process; 1 in a build without OpenMP.
+
+    >>> get_num_threads() >= 1
+    True
+    """
     return int(_cpu().get_num_threads())
 
 
 def cpu_info() -> dict[str, str]:
-    """How the CPU backend was built: instruction set, compiler, openmp, debug."""
+    """How the CPU backend was built: instruction set, compiler, openmp, debug.
+
+    >>> cpu_info()["openmp"] in ("yes", "no")
+    True
+    """
     return dict(_cpu().info())

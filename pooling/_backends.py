@@ -2,7 +2,7 @@
 
 A backend is a package, imported when it is first needed, that offers
     owns(array)                    whether arrays of this kind are its own, without importing anything
-    why_not(implementation)        None, or the sentence that says why it cannot run here
+    why_not()                      None, or the sentence that says why it cannot run here
     cell(array)                    the element type's name (a row of _dtypes), or a TypeError
     from_numpy(array), to_numpy(array)
     pool, pool_backward, unpool    the operations, on its own arrays
@@ -29,7 +29,7 @@ BACKENDS = {
 _KINDS = {"cpu": "numpy", "mlx": "mlx.core"}  # a backend whose array module is not loaded owns no array
 
 _process: str | None = os.environ.get("POOLING_BACKEND") or None
-_context: ContextVar[str | None] = ContextVar("pooling_backend", default=None)
+_context: ContextVar[str | None] = ContextVar("pooling_backend")  # unset: the process decides; None: the array
 
 
 def backends() -> dict[str, str | None]:
@@ -50,7 +50,7 @@ def _package(name: str) -> ModuleType:
 def why_not(name: str) -> str | None:
     """None where the backend is usable, else the reason in a sentence."""
     try:
-        reason: str | None = _package(BACKENDS[name]).why_not(name.partition(":")[2])
+        reason: str | None = _package(BACKENDS[name]).why_not()
     except ImportError as error:
         return f"the package {BACKENDS[name]} cannot be imported: {error}."
     return reason
@@ -59,8 +59,8 @@ def why_not(name: str) -> str | None:
 class use_backend:
     """Chooses the backend for all calls: process-wide when called, for one context as `with use_backend(name):`.
 
-    name: a key of `pooling.backends()`, or None to let the array choose again. Raises ValueError for a name that is
-    unknown, RuntimeError for a backend that is not usable here.
+    name: a key of `pooling.backends()`, or None to let the array choose again. Raises TypeError for a name that is no
+    string, ValueError for one that is unknown, RuntimeError for a backend that is not usable here.
 
     >>> import numpy as np, pooling
     >>> with pooling.use_backend("cpu"):
@@ -71,7 +71,7 @@ class use_backend:
     def __init__(self, name: str | None) -> None:
         global _process
         if name is not None:
-            _usable("name", name)
+            _usable("use_backend: name", name)
         self._name, self._before = name, _process
         self._tokens: list[Token[str | None]] = []
         _process = name
@@ -88,33 +88,39 @@ class use_backend:
 
 
 def _usable(argument: str, name: Any) -> ModuleType:
-    if not isinstance(name, str) or name not in BACKENDS:
-        raise ValueError(f"{argument}={name!r}: a backend is one of {', '.join(map(repr, BACKENDS))}")
+    known = isinstance(name, str)
+    if not known or name not in BACKENDS:
+        kind = ValueError if known else TypeError
+        raise kind(f"{argument}={name!r}: a backend is one of {', '.join(map(repr, BACKENDS))}")
     reason = why_not(name)
     if reason is not None:
         raise RuntimeError(f"{argument}={name!r} is not usable here: {reason}")
     return _package(BACKENDS[name])
 
 
-def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, str, ModuleType]:
-    """The backend for these arrays, the implementation asked for, and the backend that owns the arrays' kind."""
+def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, ModuleType]:
+    """The backend for these arrays, and the backend that owns the arrays' kind."""
     (first, x), *others = arrays.items()
-    kind = _owner(first, x)
+    kind = kind_of(first, x)
     for name, other in others:
-        if _owner(name, other) != kind:
+        if kind_of(name, other) != kind:
             raise TypeError(f"{name} is {_type(other)} but {first} is {_type(x)}: the arrays of one call are of one kind")
     owner = _package(BACKENDS[kind])
-    chosen = asked if asked is not None else (_context.get() or _process)
+    chosen = asked if asked is not None else _context.get(_process)
     if chosen is None or chosen == kind == "cpu":
-        return owner, "", owner
-    return _usable("backend", chosen), chosen.partition(":")[2], owner
+        return owner, owner
+    # use_backend() has checked its names: what was not asked for and is wrong comes from the environment.
+    return _usable("POOLING_BACKEND" if asked is None else "backend", chosen), owner
 
 
-def _owner(name: str, x: Any) -> str:
+def kind_of(name: str, x: Any) -> str:
+    """The backend that owns the array; a TypeError that names the conversion for anything else."""
     for kind, module in _KINDS.items():
         if module in sys.modules and _package(BACKENDS[kind]).owns(x):
             return kind
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
+    if hasattr(x, "filled"):  # a masked array
+        hint = "numpy.ma.filled(x, value)"
     raise TypeError(f"{name} is {_type(x)}; a NumPy array or an mx.array is needed: write {hint.replace('x', name)}")
 
 

@@ -107,7 +107,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def _bfloat16() -> Any:
-    module = sys.modules.get("ml_dtypes")
+    module: Any = sys.modules.get("ml_dtypes")
     if module is None:
         try:
             import ml_dtypes as module
@@ -127,9 +127,9 @@ def requested(dtype: Any) -> str | None:
         return dtype
     try:
         name = name_of(np.dtype(dtype))
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # what NumPy makes of a string that is no type
         name = None
     accepted = [name for name in DTYPES if name != "bool"]
     if name not in accepted:
-        raise TypeError(f"dtype={dtype!r}: a result is one of {', '.join(accepted)}")
+        raise TypeError(f"dtype={dtype!r:.80}: a result is one of {', '.join(accepted)}")
     return name

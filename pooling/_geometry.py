@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ParamSpec, TypeVar
 
 LIMIT = 2**31
 WHOLE = 2**63
+CACHED = 2**16
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def same_padding(n: int, kernel: int, stride: int, dilation: int, *, lower: bool) -> tuple[int, int]:
@@ -45,7 +50,7 @@ class Axis:
     @classmethod
     def of(cls, i: int, n: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], ceil_mode: bool) -> Axis:
         """Sliding windows on axis `i` of n cells."""
-        _not_empty(i, n)
+        not_empty(i, n)
         before, after = padding
         extent = dilation * (kernel - 1) + 1
         span = n + before + after - extent
@@ -62,7 +67,7 @@ class Axis:
     @classmethod
     def shared(cls, i: int, n: int, out: int) -> Axis:
         """Adaptive windows: `out` of them share the n cells of axis `i`."""
-        _not_empty(i, n)
+        not_empty(i, n)
         if out and n % out == 0:
             return cls(n, n // out, n // out, 1, 0, 0, out)
         return cls(n, -(-n // out) + 1 if out else 1, 1, 1, 0, 0, out, shares="out")
@@ -82,16 +87,22 @@ class Axis:
 
     def ranges(self) -> tuple[array[int], array[int]] | None:
         """First cell and number of cells of every adaptive window; None for sliding ones."""
-        return _ranges(self.n, self.out, self.shares) if self.shares else None
+        return cached(_ranges, max(self.n, self.out))(self.n, self.out, self.shares) if self.shares else None
 
     def counts(self, include_pad: bool) -> array[int]:
         """How many taps of each window lie in the padded extent, or in the data: one factor of the divisor."""
-        if self.shares:
-            return _ranges(self.n, self.out, self.shares)[1]
-        return _counts(self, include_pad)
+        ranges = self.ranges()
+        return cached(_counts, self.out)(self, include_pad) if ranges is None else ranges[1]
 
 
-def _not_empty(i: int, n: int) -> None:
+def cached(table: Callable[P, R], length: int) -> Callable[P, R]:
+    """The table's function; not its cache where the table is long: 64 of them could fill the memory."""
+    bare: Callable[P, R] = getattr(table, "__wrapped__", table)
+    return table if length <= CACHED else bare
+
+
+def not_empty(i: int, n: int) -> None:
+    """A ValueError where pooled axis `i` has no cells."""
     if n < 1:
         raise ValueError(f"pooled axis {i} has no cells; only batch and channels may be empty")
 
@@ -101,7 +112,8 @@ def _ranges(n: int, out: int, shares: str) -> tuple[array[int], array[int]]:
     if shares == "out":
         starts = array("q", (o * n // out for o in range(out)))
         return starts, array("q", (-(-(o + 1) * n // out) - start for o, start in enumerate(starts)))
-    windows, sizes = _ranges(out, n, "out")  # transposed: here `out` counts cells and n the windows over them
+    # Transposed: here `out` counts cells, and n the windows over them.
+    windows, sizes = cached(_ranges, max(n, out))(out, n, "out")
     firsts, covers, first, last = array("q"), array("q"), 0, 0
     for cell in range(out):
         while first < n and windows[first] + sizes[first] <= cell:
@@ -162,6 +174,5 @@ def unpooled(
 ) -> tuple[int, ...]:
     """The size per axis that max_unpool gives by default: the smallest that windows without overhang could come from."""
     return tuple(
-        (n - 1) * s - before - after + k
-        for n, k, s, (before, after) in zip(sizes, kernel, stride, padding, strict=True)
+        (n - 1) * s - before - after + k for n, k, s, (before, after) in zip(sizes, kernel, stride, padding, strict=True)
     )

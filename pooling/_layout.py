@@ -52,7 +52,8 @@ def pooled_letters(layout: Any, ndim: int) -> int | None:
     for letter in layout:
         if letter not in POOLED + CARRIED or layout.count(letter) > 1:
             raise ValueError(
-                f"layout={layout!r}: a layout is 'channels_last', 'channels_first' or one upper-case letter per axis, each once: "
+                f"layout={layout!r}: a layout is 'channels_last', 'channels_first' or one upper-case letter per axis, "
+                "each once: "
                 f"{', '.join(POOLED)} are pooled, {', '.join(CARRIED)} are carried"
             )
     rank = sum(letter in POOLED for letter in layout)

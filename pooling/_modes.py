@@ -88,11 +88,11 @@ def mode_of(name: object) -> Mode:
     if row is not None:
         return row
     if not isinstance(name, str):
-        raise TypeError(f"mode={name!r}: a mode is one of the strings {_listed()}")
+        raise TypeError(f"mode={name!r:.80}: a mode is one of the strings {_listed()}")
     meant = {word: mode for mode, words in _SYNONYMS.items() for word in (mode, *words)}
     near = difflib.get_close_matches(name.lower(), meant, n=1, cutoff=0.5)
     hint = f"; did you mean {meant[near[0]]!r}?" if near else ""
-    raise ValueError(f"mode={name!r}: a mode is one of {_listed()}{hint}")
+    raise ValueError(f"mode={name!r:.80}: a mode is one of {_listed()}{hint}")
 
 
 def _listed() -> str:

@@ -16,6 +16,15 @@ from pooling._geometry import LIMIT, Axis, Geometry, same_padding
 PADDINGS = ("valid", "same", "same_lower")
 
 
+def shown(value: Any) -> str:
+    """A value as an error names it: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of 5000 digits, or an object whose repr fails
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
+
+
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
     """`value` as an int: anything with __index__ but bool, low <= value < high."""
     if isinstance(value, bool):
@@ -23,11 +32,11 @@ def integer(name: str, value: Any, low: int | None = None, high: int | None = No
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}={value!r}: an int is needed, not {_kind(value)}") from None
+        raise TypeError(f"{name}={shown(value)}: an int is needed, not {_kind(value)}") from None
     if low is not None and number < low:
-        raise ValueError(f"{name}={number}: it must be at least {low}")
+        raise ValueError(f"{name}={shown(number)}: it must be at least {low}")
     if high is not None and number >= high:
-        raise ValueError(f"{name}={number}: it must be below {_power(high)}")
+        raise ValueError(f"{name}={shown(number)}: it must be below {_power(high)}")
     return number
 
 
@@ -37,16 +46,20 @@ def flag(name: str, value: Any) -> bool:
         return value
     if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
         return bool(value)
-    raise TypeError(f"{name}={value!r}: a flag is True or False, not {_kind(value)}")
+    raise TypeError(f"{name}={shown(value)}: a flag is True or False, not {_kind(value)}")
 
 
-def exponent(p: Any) -> float:
+def exponent(name: str, value: Any) -> float:
     """The norm of lp: a real number above 0, or inf."""
-    if isinstance(p, bool) or not isinstance(p, numbers.Real):
-        raise TypeError(f"p={p!r}: the exponent is a real number, not {_kind(p)}")
-    if not (value := float(p)) > 0 or math.isnan(value):
-        raise ValueError(f"p={p!r}: the exponent must be above 0 (inf is allowed)")
-    return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={shown(value)}: the exponent is a real number, not {_kind(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}={shown(value)}: the exponent does not fit float64 (inf is allowed)") from None
+    if not number > 0:
+        raise ValueError(f"{name}={shown(value)}: the exponent must be above 0 (inf is allowed)")
+    return number
 
 
 def items(name: str, value: Any) -> list[Any] | None:
@@ -55,7 +68,7 @@ def items(name: str, value: Any) -> list[Any] | None:
         return list(value)
     if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
         if value.ndim != 1:
-            raise TypeError(f"{name}: an array of {value.ndim} dimensions; one int per pooled axis is needed")
+            raise TypeError(f"{name}={shown(value)}: an array of {value.ndim} dimensions; a sequence of ints has 1")
         return list(value.tolist())
     return None
 
@@ -68,21 +81,22 @@ def rank_of(arguments: dict[str, Any], ndim: int, letters: int | None) -> int:
     if letters is not None:
         rank, source = letters, "the layout pools"
     elif lengths:
-        rank, source = next(iter(lengths.values())), f"{next(iter(lengths))} has"
+        name, rank = next(iter(lengths.items()))
+        source = f"{name}={shown(arguments[name])} has"
     else:
-        rank, source = ndim - 2, "the array, less batch and channels, has"
+        rank, source = max(ndim - 2, 0), f"an array of {ndim} dimensions, less batch and channels, has"
     for name, length in lengths.items():
         if length != rank:
             raise ValueError(
-                f"{name}={arguments[name]!r}: {length} elements, but {source} {rank}; "
+                f"{name}={shown(arguments[name])}: {length} elements, but {source} {rank}; "
                 "a sequence has one element per pooled axis"
             )
     if not 1 <= rank <= 3:
-        raise ValueError(f"{source} {rank} pooled axes; pooling works on 1 to 3")
-    if letters is None and not (ndim == rank + 2 or (lengths and ndim == rank + 1)):
+        raise ValueError(f"{source} {rank} pooled axes; pooling works on 1 to 3 (a layout of letters can name them)")
+    if letters is None and not rank + 1 <= ndim <= rank + 2:
         raise ValueError(
-            f"an array of {ndim} dimensions with {rank} pooled axes: it must have {rank + 2} (batch, channels, pooled)"
-            + (f" or {rank + 1} (channels, pooled)" if lengths else "")
+            f"{source} {rank} pooled axes: the array must have {rank + 2} dimensions (batch, channels, pooled) or "
+            f"{rank + 1} (channels, pooled), not {ndim}"
         )
     return rank
 
@@ -93,23 +107,27 @@ def per_axis(name: str, value: Any, rank: int, low: int, high: int = LIMIT) -> t
     if elements is None:
         return (integer(name, value, low, high),) * rank
     if len(elements) != rank:
-        raise ValueError(f"{name}={value!r}: {len(elements)} elements for {rank} pooled axes")
+        raise ValueError(f"{name}={shown(value)}: {len(elements)} elements for {rank} pooled axes")
     return tuple(integer(f"{name}[{i}]", element, low, high) for i, element in enumerate(elements))
 
 
 def _pairs(padding: Any, rank: int) -> tuple[tuple[int, int], ...]:
     """(before, after) per axis from an int, ints or pairs."""
-    elements = items("padding", padding)
-    if elements and all(items("padding", element) is not None for element in elements):
-        return tuple(
-            (pair[0], pair[1]) for i, element in enumerate(elements) for pair in [per_axis(f"padding[{i}]", element, 2, 0)]
-        )
-    return tuple((amount, amount) for amount in per_axis("padding", padding, rank, 0))
+    elements = [(element, items("padding", element)) for element in items("padding", padding) or ()]
+    if all(pair is None for _, pair in elements):
+        return tuple((amount, amount) for amount in per_axis("padding", padding, rank, 0))
+    for i, (element, pair) in enumerate(elements):
+        if pair is None:
+            raise TypeError(f"padding={shown(padding)}: ints and pairs (before, after) do not mix")
+        if len(pair) != 2:
+            raise ValueError(f"padding[{i}]={shown(element)}: {len(pair)} elements; a pair is (before, after)")
+    pairs = [per_axis(f"padding[{i}]", element, 2, 0) for i, (element, _) in enumerate(elements)]
+    return tuple((before, after) for before, after in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window: kernel, stride and dilation per pooled axis, and pairs of padding or the rule that makes them."""
+    """A sliding window: kernel, stride and dilation per pooled axis, and pairs of padding or the rule for them."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -127,7 +145,7 @@ class Window:
         dilations = per_axis("dilation", dilation, rank, 1)
         if isinstance(padding, str):
             if padding not in PADDINGS:
-                raise ValueError(f"padding={padding!r}: a word is one of {', '.join(map(repr, PADDINGS))}")
+                raise ValueError(f"padding={shown(padding)}: a word is one of {', '.join(map(repr, PADDINGS))}")
             pairs: tuple[tuple[int, int], ...] | str = ((0, 0),) * rank if padding == "valid" else padding
         else:
             pairs = _pairs(padding, rank)
@@ -135,11 +153,11 @@ class Window:
                 extent = dilations[i] * (kernels[i] - 1) + 1
                 if max(pair) >= min(extent, LIMIT):
                     raise ValueError(
-                        f"padding={padding!r}: on axis {i} it must be below {min(extent, LIMIT)}, the effective kernel "
-                        "dilation * (kernel - 1) + 1, or some window would hold padding only"
+                        f"padding={shown(padding)}: on pooled axis {i} it must be below {min(extent, LIMIT)}, "
+                        "the effective kernel dilation * (kernel - 1) + 1, or some window would hold padding only"
                     )
         if math.prod(kernels) >= 2**63:
-            raise ValueError(f"kernel={kernel!r}: the window's volume must be below 2**63")
+            raise ValueError(f"kernel={shown(kernel)}: the window's volume must be below 2**63")
         return cls(kernels, strides, pairs, dilations, flag("ceil_mode", ceil_mode))
 
     def on(self, sizes: tuple[int, ...]) -> Geometry:
@@ -165,11 +183,10 @@ class AdaptiveWindow:
         """The windows of an `output_size` argument on `rank` pooled axes."""
         elements = items("output_size", output_size)
         if elements is None:
-            elements = [output_size] * rank
+            return cls((integer("output_size", output_size, 0, LIMIT),) * rank)
         return cls(
             tuple(
-                None if element is None and isinstance(output_size, (tuple, list)) else integer("output_size", element, 0, LIMIT)
-                for element in elements
+                None if element is None else integer(f"output_size[{i}]", element, 0, LIMIT) for i, element in enumerate(elements)
             )
         )
 

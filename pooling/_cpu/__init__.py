@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pooling._cpu import _nest
-from pooling._cpu._views import Array, empty_like, view, zeros_by_plane
+from pooling._cpu import _indices, _nest
+from pooling._cpu._views import Array, empty_like, fits, view, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
-from pooling._geometry import Axis, Geometry
+from pooling._geometry import Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
 
@@ -24,13 +24,11 @@ _WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call d
 
 
 def owns(x: Any) -> bool:
-    """Whether x is a NumPy array."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("a masked array has no pooling: fill it first, numpy.ma.filled(x, value)")
-    return isinstance(x, np.ndarray)
+    """Whether x is a NumPy array; a masked one has cells that pooling could not leave out."""
+    return isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray)
 
 
-def why_not(implementation: str) -> str | None:
+def why_not() -> str | None:
     """The CPU backend is always usable once it is imported."""
     return None
 
@@ -107,24 +105,6 @@ def _native(x: Array) -> Array:
     return x if x.dtype.isnative and x.flags.aligned else x.astype(x.dtype.newbyteorder("="), order="K")
 
 
-def _available() -> int:
-    """Bytes of memory that can be had without swapping, as far as the system tells."""
-    try:
-        with open("/proc/meminfo") as facts:
-            return next(int(line.split()[1]) << 10 for line in facts if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 2**63
-
-
-def _fits(shape: tuple[int, ...], itemsize: int) -> None:
-    """MemoryError for arrays that the system would promise and then kill the process over."""
-    size = itemsize
-    for n in shape:
-        size *= n
-    if size > 2**28 and size > _available():
-        raise MemoryError(f"a result of shape {shape} needs {size} bytes, more than this machine has free")
-
-
 # ---- the operations ------------------------------------------------------------------------------------------
 
 
@@ -134,9 +114,7 @@ def _loops(reduction: Reduction, types: Types, indexed: bool) -> _nest.Loops:
     row, combine = reduction.row, COMBINES[reduction.row.combine]
     finish = numpy_dtype(types.finish)
     identity = np.array(_identity(row.identity, types.cell), numpy_dtype(types.accumulate))
-    return _nest.Loops(
-        row.combine, combine.idempotent, row.cell, row.finish, types, indexed, identity.tobytes(), finish.itemsize
-    )
+    return _nest.Loops(row.combine, combine.idempotent, row.cell, row.finish, types, indexed, identity.tobytes(), finish.itemsize)
 
 
 def _identity(identity: str, cell: str) -> Any:
@@ -152,12 +130,18 @@ def _identity(identity: str, cell: str) -> Any:
     return limits.min if low else limits.max
 
 
-@lru_cache(maxsize=1024)
 def _axes(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
+    """The tables of a call, kept unless they are long."""
+    return cached(_tables, max(geometry.outs))(geometry, reduction)
+
+
+@lru_cache(maxsize=1024)
+def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
     """What the nest reads of the geometry: the axes D, H, W with ranges and counts, the divisor, whether it is one for all."""
+    fits((3, sum(geometry.outs)), 8)  # first cell, number of cells and divisor of every window of an axis
     axes = (_WITHOUT,) * (3 - len(geometry.axes)) + geometry.axes
     divisor, uniform = reduction.divisor or 1, True
-    counts = [None] * 3
+    counts: list[Any] = [None] * 3
     if reduction.row.divides and reduction.divisor is None:
         counts = [axis.counts(reduction.include_pad) for axis in axes]
         uniform = all(min(count, default=1) == max(count, default=1) for count in counts)
@@ -193,9 +177,8 @@ def pool(
     if out is not None:
         _check_out(out, shape, wanted)
     x = _native(x)
-    if out is None or any(np.may_share_memory(x, array) for array in out):
-        for dtype in wanted:
-            _fits(shape, dtype.itemsize)
+    if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
+        fits(shape, sum(dtype.itemsize for dtype in wanted))
         result = tuple(empty_like(x, shape, dtype) for dtype in wanted)
     else:
         result = tuple(array.view(np.ndarray) for array in out)
@@ -204,7 +187,7 @@ def pool(
         return result
     for target, source in zip(out, result, strict=True):
         if not np.may_share_memory(target, source):
-            target[...] = source
+            target.view(np.ndarray)[...] = source
     return out
 
 
@@ -220,20 +203,29 @@ def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: list[np.d
             raise ValueError(f"out has shape {array.shape}; the result has shape {shape}")
         if not array.flags.writeable:
             raise ValueError("out is read-only")
-        if not array.flags.aligned:
-            raise ValueError("out is not aligned to its element type")
         if _overlaps_itself(array):
             raise ValueError(f"out overlaps itself: two cells share memory (shape {array.shape}, strides {array.strides})")
-    if len(out) == 2 and np.shares_memory(*out):
-        raise ValueError("the two arrays of out overlap each other")
+    if len(out) == 2 and _overlap(*out):
+        raise ValueError("out: its two arrays overlap each other")
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share bytes; True where finding out would take too long."""
+    try:
+        return np.shares_memory(a, b, max_work=10**6)  # type: ignore[arg-type]  # its stub knows two values only
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _overlaps_itself(array: Array) -> bool:
     """Whether two cells of an array share bytes."""
     if array.flags.c_contiguous or array.flags.f_contiguous:
         return False
+    steps = sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    if steps and steps[0][0] < array.itemsize:
+        return True
     reach = array.itemsize
-    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1):
+    for stride, n in steps:
         if stride < reach:
             break  # not nested: only the addresses themselves can tell
         reach += stride * (n - 1)
@@ -257,7 +249,7 @@ def pool_backward(
 ) -> Array:
     """The gradient with respect to x, in x's type."""
     rule = {"choice": _choice, "share": _share, "slope": _slope}[reduction.row.gradient]
-    _fits(x.shape, x.itemsize)
+    fits(x.shape, x.itemsize)
     with np.errstate(all="ignore"):
         return rule(_native(grad_output), _native(x), layout, geometry, reduction, types, indices)
 
@@ -274,8 +266,8 @@ def _choice(
         if reduction.row.cell != "x":
             indices[np.isnan(y)] = -1  # no cell's absolute value equals a NaN
     else:
-        indices = _integers("indices", indices)
-        _check_windows(indices, layout, geometry)
+        given, indices = indices, _integers(indices)
+        _check_windows(indices, given, layout, geometry)
     accumulate = DTYPES[types.cell].sum
     if reduction.row.arithmetic == "real":
         accumulate, g = types.accumulate, g.astype(types.accumulate)
@@ -287,9 +279,7 @@ def _choice(
     return grad if types.cell == accumulate else _rounded(grad, x, layout, types.cell)
 
 
-def _share(
-    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None
-) -> Array:
+def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
     """To every cell alike: the sum, over the windows that cover a cell, of their gradients over their divisors."""
     accumulate = DTYPES[types.cell].sum
     if reduction.row.divides:
@@ -304,9 +294,7 @@ def _share(
     return grad
 
 
-def _slope(
-    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None
-) -> Array:
+def _slope(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
     """g sign(x) (|x|/y)**(p-1), summed over the windows of a cell: sign(x) (|x|/c)**(p-1) times the sum of g (y/c)**(1-p).
 
     Windows are taken in bands of y, each with its own scale c, so that no power overflows while the quotient does not.
@@ -351,16 +339,15 @@ def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> 
     if wrong.any():
         where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         raise IndexError(
-            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside [-1, {plane}), the plane of the output"
+            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside the plane [-1, {plane})"
         )
     shape = layout.resized(x.shape, sizes)
-    _fits(shape, x.itemsize)
     result, apart = zeros_by_plane(layout, x, shape, x.dtype)
-    _scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, _integers("indices", indices))
+    _scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, _integers(indices))
     return result
 
 
-def _integers(name: str, indices: Array) -> Array:
+def _integers(indices: Array) -> Array:
     """Indices as int64, with those that int64 cannot hold made an illegal negative."""
     indices = _native(indices)
     if indices.dtype == np.uint64:
@@ -368,26 +355,26 @@ def _integers(name: str, indices: Array) -> Array:
     return indices.astype(np.int64, copy=False)
 
 
-def _check_windows(indices: Array, layout: Layout, geometry: Geometry) -> None:
-    """IndexError for an index that is neither -1 nor a cell of its own window."""
+def _check_windows(indices: Array, given: Array, layout: Layout, geometry: Geometry) -> None:
+    """IndexError, naming what was given, for an index that is neither -1 nor a cell of its own window."""
+    if not indices.size:
+        return
     carried = [indices.shape[i] for i in layout.carried]
     flat = indices.transpose(layout.carried + layout.pooled).reshape(-1, *((1,) * (3 - len(geometry.axes))), *geometry.outs, 1)
-    if not flat.size:
-        return
-    found = _nest.misplaced(_axes(geometry, SUM)[0], flat)
+    found = _indices.misplaced(_axes(geometry, SUM)[0], flat)
     if found is not None:
         windows = found[4 - len(geometry.axes) : 4]
         place = dict(zip(layout.carried, np.unravel_index(found[0], carried) if carried else (), strict=True))
         where = tuple(int((place | dict(zip(layout.pooled, windows, strict=True)))[i]) for i in range(indices.ndim))
         raise IndexError(
-            f"indices[{', '.join(map(str, where))}] = {int(indices[where])}: neither -1 nor a cell of the window at "
-            f"{tuple(map(int, windows))}"
+            f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
+            f"neither -1 nor a cell of the window at {tuple(map(int, windows))}"
         )
 
 
-def _scatter(
-    loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array
-) -> None:
+def _scatter(loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array) -> None:
     if g.size:
         sizes = (1,) * (3 - len(layout.pooled)) + layout.sizes(g.shape)
-        _nest.scatter(loop, cells, accumulate, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads())
+        _indices.scatter(
+            loop, cells, accumulate, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads()
+        )

@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._nest cimport OUTERS, Axis, lay
+from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
 from pooling._cpu._rows cimport scatter_t
 
 from pooling._cpu._rows import ROWS
@@ -61,9 +61,15 @@ def scatter(str loop, str cell, str accumulate, view, cells, Py_ssize_t apart, n
         _, s.g_axis[k], s.i_axis[k] = pooled[k]
         s.cells[k] = cells[k]
     threads = max(1, min(threads, items))
+    if items * s.cells[0] * s.cells[1] * s.cells[2] * s.inner < THREADED:
+        threads = 1
     with nogil:
-        for item in prange(items, schedule="static", num_threads=threads):
-            scatter_plane(&s, item)
+        if threads == 1:
+            for item in range(items):
+                scatter_plane(&s, item)
+        else:
+            for item in prange(items, schedule="static", num_threads=threads):
+                scatter_plane(&s, item)
 
 
 def misplaced(axes, const int64_t[:, :, :, :, :] indices):

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 cdef enum:
     OUTERS = 5                # carried axes of an array, at most
+    THREADED = 1 << 16        # cells below which one thread is faster
 
 
 cdef struct Axis:

@@ -36,7 +36,6 @@ cdef enum:
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     CALL = 32                 # what calling a row loop costs, in cells
-    THREADED = 1 << 16        # cells below which one thread is faster
     SPARES = 32               # results that a recursion over 2**31 taps keeps aside
 
 
@@ -195,7 +194,6 @@ cdef void double(const Job* job, Cells dst, Cells src, Py_ssize_t count, Py_ssiz
 cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare, Py_ssize_t kernel, Py_ssize_t apart) noexcept nogil:
     """S(kernel, i) for kernel >= 4 from P(1), P(2), P(4) ...; the last doubling is made only where a window begins."""
     cdef Py_ssize_t level = 0, top = 1, count = walk.planes * walk.pitch
-    cdef Cells swap
     cdef bint begun = False
     while kernel >> (top + 1):
         top += 1
@@ -208,7 +206,7 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
         if level == top - 1:
             break
         double(job, spare, src, count, apart << level)
-        swap, src, spare = src, spare, src
+        src, spare = spare, src
         level += 1
     if not job.idempotent:
         walk.cpitch, walk.cstep = walk.dpitch, walk.inner
@@ -225,7 +223,6 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
     """Windows that reach far beyond the data: blocks of taps that miss it are identities and are left out."""
     cdef Py_ssize_t levels = doublings(axis, t.stop - t.start), level, o, begin, position, block, apart
     cdef Py_ssize_t inner = walk.inner, size = job.size
-    cdef Cells swap
     cdef Walk one = walk[0]
     fill(job, dst, walk.planes * walk.dpitch)
     one.cells, one.step, one.cpitch, one.cstep = 1, inner, walk.dpitch, inner
@@ -246,7 +243,7 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
         job.pick(&one, at(spare, (t.total - apart) * inner, size), at(src, (t.total - apart) * inner, size), NONE, NONE)
         one.dpitch, one.inner = walk.dpitch, inner
         one.step = one.cstep = inner
-        swap, src, spare = src, spare, src
+        src, spare = spare, src
     # Blocks of 2**levels taps are as long as the data: at most two neighbours of a window's blocks meet it.
     apart = axis.dilation << levels
     for o in range(t.outs):
@@ -421,7 +418,6 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     cdef Py_ssize_t count[5]
     cdef Tile t[3]
     cdef Cells buffers[3]
-    cdef Cells swap
     cdef Py_ssize_t axis, k, index, planes, inner
     cdef Py_ssize_t last = job.outers - 1
     cdef char* end = scratch + job.scratch
@@ -466,7 +462,7 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
         if job.axis[axis].kernel > 1 or t[axis].total != t[axis].outs or t[axis].lead > 0 or t[axis].clipped:
             CHECK(planes * t[axis].total * inner <= job.capacity and planes * t[axis].outs * inner <= job.capacity)
             reduce_axis(job, &job.axis[axis], &t[axis], planes, inner, buffers[1], buffers[0], buffers[2])
-            swap, buffers[0], buffers[1] = buffers[0], buffers[1], buffers[0]
+            buffers[0], buffers[1] = buffers[1], buffers[0]
         planes *= t[axis].outs
         if axis < 2:
             inner = count[4] * (t[2].total if axis == 0 else 1)
@@ -518,7 +514,8 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
                 cost = 1 + 0.001 * k + max(0.0, 2.0 * after / before - 1)
             if cost < least:
                 best, least = k, cost
-        if best < 0 or (least > 1.5 and bytes_ <= SCRATCH_LIMIT):
+        # A half that is hardly smaller repeats the whole: windows that reach further than the block.
+        if best < 0 or least > 1.9 or (least > 1.5 and bytes_ <= SCRATCH_LIMIT):
             break
         job.block[best] = (job.block[best] + 1) // 2
     for k in range(5):

@@ -7,6 +7,7 @@ where it moves faster than the pooled axes (channels last), and the others are w
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,11 +64,32 @@ def _strides(axes: list[tuple[int, int]], cell: int) -> list[int]:
     return strides
 
 
+def fits(shape: tuple[int, ...], itemsize: int) -> None:
+    """MemoryError for arrays that the system would promise and then kill the process over."""
+    size = prod(shape) * itemsize
+    if size > 2**28 and size > _available():
+        raise MemoryError(f"an array of shape {shape} takes {size} bytes, more than this machine has free")
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping, as far as the system tells."""
+    try:
+        with open("/proc/meminfo") as facts:
+            return next(int(line.split()[1]) << 10 for line in facts if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 2**63
+
+
 def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new array with the memory order of another one."""
+    """A new array with the memory order of another one; an axis of one cell stays before its right neighbour."""
+    fits(shape, dtype.itemsize)
     if like.flags.c_contiguous:
         return np.empty(shape, dtype)
-    order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]) if like.shape[i] > 1 else 0)
+    strides = [abs(stride) for stride in like.strides]
+    for i in range(like.ndim - 2, -1, -1):
+        if like.shape[i] == 1:
+            strides[i] = strides[i + 1]
+    order = sorted(range(like.ndim), key=lambda i: -strides[i])
     return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
 
 
@@ -76,5 +98,6 @@ def zeros_by_plane(layout: Layout, like: Array, shape: tuple[int, ...], dtype: n
     pooled = [abs(like.strides[i]) for i in layout.pooled if like.shape[i] > 1]
     within = [i for i in layout.carried if pooled and like.shape[i] > 1 and abs(like.strides[i]) < min(pooled)]
     order = [i for i in layout.carried if i not in within] + list(layout.pooled) + within
+    fits(shape, dtype.itemsize)
     zeros = np.zeros([shape[i] for i in order], dtype).transpose(np.argsort(order))
     return zeros, int(np.prod([shape[i] for i in within], dtype=np.int64)) * dtype.itemsize

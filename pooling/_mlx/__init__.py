@@ -10,6 +10,6 @@ def owns(x: Any) -> bool:
     return type(x).__module__ == "mlx.core"
 
 
-def why_not(implementation: str) -> str | None:
+def why_not() -> str | None:
     """Why MLX cannot run a call."""
     return "this version of pooling has no MLX backend; convert with numpy.asarray(x) and use the CPU."

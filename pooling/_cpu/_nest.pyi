@@ -1,0 +1,40 @@
+"""The types of the loop nest's Python face."""
+
+from array import array
+from typing import Any
+
+import numpy as np
+
+from pooling._cpu._views import View
+from pooling._dtypes import Types
+from pooling._geometry import Axis
+
+_Array = np.ndarray[Any, Any]
+Row = tuple[Axis, tuple[array[int], array[int]] | None, array[int] | None]  # ranges, and counts of the divisor
+
+class Loops:
+    def __init__(
+        self,
+        combine: str,
+        idempotent: bool,
+        cell: str,
+        finish: str,
+        types: Types,
+        indexed: bool,
+        identity: bytes,
+        finished: int,
+    ) -> None: ...
+
+def reduce(
+    loops: Loops,
+    axes: list[Row],
+    view: View,
+    x: _Array,
+    y: _Array,
+    i: _Array | None,
+    p: float,
+    divisor: int,
+    uniform: bool,
+    threads: int,
+) -> None: ...
+def info() -> dict[str, Any]: ...
