@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 import tempfile
 from itertools import product
@@ -46,11 +45,9 @@ def row_loops() -> str:
     rows = dtypes.DTYPES
     asked = [None, *(name for name in rows if name != "bool")]
     reached = {
-        (mode, dtypes.types_of(mode.arithmetic, cell, result))
-        for mode, cell, result in product(modes.ROWS.values(), rows, asked)
+        (mode, dtypes.types_of(mode.arithmetic, cell, result)) for mode, cell, result in product(modes.ROWS.values(), rows, asked)
     }
-    # A gradient is taken as a sum or a mean of floats that were divided, or rooted, before: the same loops.
-    word = {}
+    word: dict[str, str] = {}  # what an expression's loops are called: after the first mode that has it
     for mode in modes.ROWS.values():
         word.setdefault(mode.cell, "plain" if mode.cell == "x" else mode.name)
         word.setdefault(mode.finish, mode.name)
@@ -59,7 +56,8 @@ def row_loops() -> str:
     read |= {"float16": "half_to_float(%s)", "bfloat16": "brain_to_float(%s)"}
 
     def write(finish: str, result: str) -> str:
-        return "%s" if rows[result].cell == finish and rows[result].size == rows[finish].size else f"{c[result]}_from_{c[finish]}(%s)"
+        same = rows[result].cell == finish and rows[result].size == rows[finish].size
+        return "%s" if same else f"{c[result]}_from_{c[finish]}(%s)"
 
     def wrapping(combine: str, accumulate: str) -> str:
         return f"u{c[accumulate]}" if modes.COMBINES[combine].wraps and rows[accumulate].kind == "i" else str(c[accumulate])
@@ -106,7 +104,9 @@ class Python(build_py):
     """The Python files alone: a wheel needs no source of the extensions."""
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
-        return [name for name in super().find_data_files(package, src_dir) if not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))]
+        return [
+            name for name in super().find_data_files(package, src_dir) if not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))
+        ]
 
 
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
@@ -127,5 +127,10 @@ extensions = [
 ]
 setup(
     cmdclass={"build_py": Python},
-    ext_modules=cythonize(extensions, build_dir="build/c-debug" if DEBUG else "build/c", language_level=3, compiler_directives={"boundscheck": DEBUG}),
+    ext_modules=cythonize(
+        extensions,
+        build_dir="build/c-debug" if DEBUG else "build/c",
+        language_level=3,
+        compiler_directives={"boundscheck": DEBUG},
+    ),
 )

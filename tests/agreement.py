@@ -45,9 +45,7 @@ def forward_bound(want: Any, mode: str, p: float, kernel: Any) -> Any:
     return lp_bound(want, p, _terms(kernel)) if mode == "lp" else None
 
 
-def backward_bound(
-    want: Any, g: Any, x: Any, mode: str, p: float, oracles: Any, *arguments: Any, **options: Any
-) -> Any:
+def backward_bound(want: Any, g: Any, x: Any, mode: str, p: float, oracles: Any, *arguments: Any, **options: Any) -> Any:
     """The bound for a gradient, or None where it is exact. oracles: the oracle's forward and backward functions."""
     if mode != "lp":
         return None

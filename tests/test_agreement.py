@@ -57,9 +57,7 @@ def test_pool_backward(case, row, backend):
                 check(relayout(got, "channels_last", layout), want, (dtype, kind, layout), bound)
             if mode in ("max", "min"):
                 _, indices = pooling.pool(x, mode, **arguments, return_indices=True, backend=backend)
-                given = pooling.pool_backward(
-                    g, x, mode, **arguments, indices=indices.astype(np.int32), backend=backend
-                )
+                given = pooling.pool_backward(g, x, mode, **arguments, indices=indices.astype(np.int32), backend=backend)
                 check(given, want, (dtype, kind, "indices"))
 
 
@@ -98,9 +96,7 @@ def test_adaptive_pool(case, row, backend):
                 )
                 for layout in layouts(x):
                     arrays = relayout(g, layout), relayout(x, layout)
-                    got = pooling.adaptive_pool_backward(
-                        *arrays, mode, case.output_size, **extra, layout=layout, backend=backend
-                    )
+                    got = pooling.adaptive_pool_backward(*arrays, mode, case.output_size, **extra, layout=layout, backend=backend)
                     check(relayout(got, "channels_last", layout), want, (dtype, kind, layout, "gradient"), bound)
 
 
@@ -152,4 +148,3 @@ def _conversion_bound(want, mode):
     if want.dtype.kind in "iu":  # norms in float64 within its bound, and then at most one apart where they round apart
         return forward_bound(want.astype(np.float64), mode, 2.0, 3) + 1
     return forward_bound(want, mode, 2.0, 3)
-

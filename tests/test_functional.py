@@ -166,9 +166,7 @@ def test_a_function_is_the_call_it_stands_for(name, rank, mode, arguments, batch
 @pytest.mark.parametrize("rank", RANKS)
 def test_arguments_go_by_position_as_well(rank):
     x, layout = cells(rank), LETTERS[rank, True]
-    kernel, stride, padding, dilation = (
-        at_rank({"": v}, rank)[""] for v in ((2, 3, 2), (1, 2, 3), (1, 2, 0), (3, 2, 1))
-    )
+    kernel, stride, padding, dilation = (at_rank({"": v}, rank)[""] for v in ((2, 3, 2), (1, 2, 3), (1, 2, 0), (3, 2, 1)))
 
     def call(name, *arguments):
         return getattr(functional, name.format(rank))(x, *arguments)

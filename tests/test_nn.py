@@ -104,14 +104,10 @@ def test_every_name_is_offered_with_its_signature():
     assert sorted(nn.__all__) == sorted(SIGNATURES)
     for name, expected in SIGNATURES.items():
         layer = getattr(nn, name)
-        parameters = [
-            p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(layer).parameters.values()
-        ]
+        parameters = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(layer).parameters.values()]
         assert str(inspect.Signature(parameters)) == f"({expected})", name
         forward = "self, input, indices, output_size=None" if "Unpool" in name else "self, input"
-        parameters = [
-            p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(layer.forward).parameters.values()
-        ]
+        parameters = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(layer.forward).parameters.values()]
         assert str(inspect.Signature(parameters)) == f"({forward})", name
 
 

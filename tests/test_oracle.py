@@ -489,9 +489,7 @@ def test_conversions_to_integers_saturate(source, target):
     limits = np.iinfo(target)
     x = np.concatenate([data((300,), source, 2, kind) for kind in KINDS])
     if source in FLOATS:
-        halves = np.array(
-            [0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 128.5, 255.5, 1e4, 3e9, -3e9, 1e19, -1e19, 2e19], "float64"
-        )
+        halves = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 128.5, 255.5, 1e4, 3e9, -3e9, 1e19, -1e19, 2e19], "float64")
         with np.errstate(over="ignore"):
             x = np.concatenate([x, halves.astype(source), np.array([limits.min, limits.max], "float64").astype(source)])
     got = oracle.pool(x, "min", 1, layout="L", dtype=target).tolist()
@@ -520,17 +518,13 @@ def test_layouts(case, mode):
         assert agree(oracle.pool(turned, mode, **arguments, layout=layout), relayout(want, layout))
         grad = oracle.pool_backward(relayout(want, layout), turned, mode, **arguments, layout=layout)
         assert agree(grad, relayout(oracle.pool_backward(want, x, mode, **arguments), layout))
-    sequence = (
-        arguments | {"dilation": [arguments["dilation"]] * (ndim - 2)} if isinstance(case.dilation, int) else arguments
-    )
+    sequence = arguments | {"dilation": [arguments["dilation"]] * (ndim - 2)} if isinstance(case.dilation, int) else arguments
     for first, layout in ((x[0], "channels_last"), (np.moveaxis(x[0], -1, 0), "channels_first")):
         back = oracle.pool(first, mode, **sequence, layout=layout)
         assert agree(back if layout == "channels_last" else np.moveaxis(back, 0, -1), want[0])
     carried = x.reshape(1, *x.shape[:-1], 1, x.shape[-1])
     letters = f"TN{pooled}GC"
-    assert agree(
-        oracle.pool(carried, mode, **arguments, layout=letters), want.reshape(1, *want.shape[:-1], 1, want.shape[-1])
-    )
+    assert agree(oracle.pool(carried, mode, **arguments, layout=letters), want.reshape(1, *want.shape[:-1], 1, want.shape[-1]))
 
 
 @pytest.mark.parametrize("case", **names(ADAPTIVE_CASES))
@@ -621,11 +615,7 @@ def test_gradients_by_hand(mode, arguments, x, g, grad):
     if mode in grad:
         want = line(grad[mode])
         got = oracle.pool_backward(line(g), line(x), mode, **arguments)
-        assert (
-            within(got, want, 2 * np.spacing(np.abs(want).astype("float32")))
-            if mode in ("lp", "avg")
-            else agree(got, want)
-        )
+        assert within(got, want, 2 * np.spacing(np.abs(want).astype("float32"))) if mode in ("lp", "avg") else agree(got, want)
 
 
 def test_max_gradients_add_from_left_to_right():
@@ -666,8 +656,7 @@ def test_sum_gradients_are_zero_stuffed_pooling(dtype):
         x = np.zeros((2, *n, 2), dtype)
         g = data(oracle.output_shape(x.shape, k, s, **options), dtype, int(random.integers(99)))
         cropped += any(
-            size + b - (out - 1) * step < 1
-            for size, (b, _), out, step in zip(n, padding, g.shape[1:-1], s, strict=True)
+            size + b - (out - 1) * step < 1 for size, (b, _), out, step in zip(n, padding, g.shape[1:-1], s, strict=True)
         )
         for mode, divisor in (("sum", 1), ("avg", 7)):
             q = g.astype("float64" if dtype == "float64" else "float32")
@@ -691,9 +680,7 @@ def test_gradients_are_the_transpose(case, mode):
     if mode in ("max", "min"):
         indices = oracle.pool(x, mode, **arguments, return_indices=True)[1]
         for dtype in ("int64", "int32", "int16"):
-            assert agree(
-                oracle.pool_backward(g, np.full_like(x, nan), mode, **arguments, indices=indices.astype(dtype)), grad
-            )
+            assert agree(oracle.pool_backward(g, np.full_like(x, nan), mode, **arguments, indices=indices.astype(dtype)), grad)
 
 
 @pytest.mark.parametrize("case", **names([case for case in CASES if "huge" not in case.name]))
@@ -878,9 +865,7 @@ def test_lp_bound_claims_nothing_beyond_the_exponents():
     assert not within(np.array([nan, 0, 1.0, 0.0, inf, nan]), want, bound)
     assert not within(np.array([inf, 0, 1.0, 1e-300, inf, nan]), want, bound)
     assert np.isfinite(lp_bound(np.array([1e30, 1e-30], "float32"), 2, 9, working="float32")).all()
-    assert (
-        lp_bound(np.array([1.0], "float32"), 2, 9, working="float32")[0] > lp_bound(np.array([1.0], "float32"), 2, 9)[0]
-    )
+    assert lp_bound(np.array([1.0], "float32"), 2, 9, working="float32")[0] > lp_bound(np.array([1.0], "float32"), 2, 9)[0]
 
 
 def test_lp_gradient_at_its_corners():
@@ -921,9 +906,7 @@ def test_names():
 @pytest.mark.parametrize("case", **names(CASES))
 def test_cases_are_legal(case):
     """The limits on arguments, and what some names promise."""
-    _, rows = oracle._rows(
-        case.x_shape, case.kernel, case.stride, case.padding, case.dilation, case.ceil_mode, "channels_last"
-    )
+    _, rows = oracle._rows(case.x_shape, case.kernel, case.stride, case.padding, case.dilation, case.ceil_mode, "channels_last")
     volume = 1
     for n, k, s, b, a, d, _ in rows:
         e = d * (k - 1) + 1

@@ -38,7 +38,13 @@ def problems(draw):
     columns = zip(*(draw(axes((300, 40, 12)[rank - 1])) for _ in range(rank)), strict=True)
     sizes, kernel, stride, padding, dilation = columns
     shape = (draw(st.integers(1, 3)), *sizes, draw(st.sampled_from((1, 2, 3, 5, 16, 17))))
-    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": draw(st.booleans())}
+    window = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": draw(st.booleans()),
+    }
     return shape, window, draw(st.sampled_from(("channels_last", "channels_first", *LAYOUTS[rank])))
 
 

@@ -104,9 +104,7 @@ def test_average(ours, rank, dtype):
         leaf = tensor(x).requires_grad_()
         got = name("avg", rank)(leaf, **renamed(arguments), **extra)
         assert agree(want, got.detach().numpy())
-        g = data(want.shape, dtype, seed + 1, "small_integers") * np.dtype(dtype).type(
-            60 if rank == 1 else 12**rank * 7
-        )
+        g = data(want.shape, dtype, seed + 1, "small_integers") * np.dtype(dtype).type(60 if rank == 1 else 12**rank * 7)
         got.backward(tensor(g))
         assert agree(ours.pool_backward(g, x, "avg", **arguments, **extra, layout=FIRST), leaf.grad.numpy())
 

@@ -196,9 +196,7 @@ CASES = [
     Case("large_batch", "many small planes", (37, 3, 4, 2), 2, 1),
     Case("cube", "three axes", (2, 4, 6, 5, 3), 2),
     Case("cube_overlapping", "the common 3 by 3 by 3, stride 2", (1, 5, 7, 6, 3), 3, 2, 1),
-    Case(
-        "cube_differs_by_axis", "axes are not mixed up", (1, 5, 6, 7, 2), (2, 3, 4), (1, 2, 3), ((1, 0), (0, 2), (3, 1))
-    ),
+    Case("cube_differs_by_axis", "axes are not mixed up", (1, 5, 6, 7, 2), (2, 3, 4), (1, 2, 3), ((1, 0), (0, 2), (3, 1))),
     Case("depth_only", "a window along the first axis", (2, 5, 3, 4, 2), (3, 1, 1), (2, 1, 1), (1, 0, 0)),
     Case("cube_dilated", "gaps along three axes", (1, 6, 7, 8, 2), 2, (1, 2, 3), 1, (2, 3, 4)),
     Case("cube_same", "three axes keep their size", (1, 4, 5, 3, 2), (2, 3, 4), 1, "same"),
@@ -212,10 +210,7 @@ CASES = [
         for width in (8, 16, 32, 64)
         for name, more in (("one_below", -1), ("exactly", 0), ("one_beyond", 1))
     ),
-    *(
-        Case(f"halves_to_{n}", "outputs of a row about a vector, stride 2", (1, 4, 2 * n, 1), 2, 2)
-        for n in (7, 8, 9, 31, 33)
-    ),
+    *(Case(f"halves_to_{n}", "outputs of a row about a vector, stride 2", (1, 4, 2 * n, 1), 2, 2) for n in (7, 8, 9, 31, 33)),
     # divisors
     Case("divisor_override", "a divisor for all windows", (2, 6, 7, 3), 3, 2, 1, divisor_override=5),
     Case("divisor_override_negative", "a sign in the divisor", (2, 6, 3), 3, 2, 1, divisor_override=-3),

@@ -150,9 +150,7 @@ def _plan(
     return Plan(axes, tuple(_windows(*row) for row in rows), False), rest
 
 
-def _adaptive_plan(
-    x: Array, output_size: Any, *, layout: str = "channels_last", **rest: Any
-) -> tuple[Plan, dict[str, Any]]:
+def _adaptive_plan(x: Array, output_size: Any, *, layout: str = "channels_last", **rest: Any) -> tuple[Plan, dict[str, Any]]:
     axes = _axes(layout, np.ndim(x), output_size)
     sizes = list(output_size) if np.ndim(output_size) else [output_size] * len(axes)
     pairs = [(n, n if out is None else index(out)) for n, out in zip(_take(np.shape(x), axes), sizes, strict=True)]
