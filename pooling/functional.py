@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 
@@ -87,7 +88,7 @@ class Rank(NamedTuple):
         """The axes of `input`; an object without ndim is left for pool() to refuse."""
         ndim = getattr(input, "ndim", len(self.batched))
         if len(self.batched) - ndim not in (0, 1):
-            raise ValueError(f"{self.name}: input has shape {tuple(input.shape)}; the rule is {self.shapes}")
+            raise ValueError(f"input has shape {tuple(input.shape)}; the rule is {self.shapes}")
         return self.batched[-ndim:]
 
     def each(self, value: Any) -> Any:
@@ -142,19 +143,37 @@ def document(at: Rank, module: str, template: str, signature: inspect.Signature)
     )
 
 
+# An error of pool() speaks of its own arguments; here it speaks of those that the caller knows.
+_OURS = re.compile(r"^\w+: |\bkernel(?=[=\[])|\bp(?==)|\bx(?= is |: shape|\)$)")
+_NAMES = {"kernel": "kernel_size", "p": "norm_type", "x": "input"}
+
+
+def _theirs(ours: re.Match[str]) -> str:
+    return _NAMES.get(ours[0], "")
+
+
 def _public(family: Callable[Concatenate[Rank, P], R], name: str) -> Callable[P, R]:
     """The function `name` of a family."""
     at = Rank.of(name)
 
+    signature = inspect.signature(family)
+    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+
     @functools.wraps(family)
     def function(*args: P.args, **kwargs: P.kwargs) -> R:
-        return family(at, *args, **kwargs)
+        try:
+            return family(at, *args, **kwargs)
+        except (TypeError, ValueError, IndexError, MemoryError) as error:
+            text = str(error)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as unbound:  # said of this function, not of its family
+                text = str(unbound)
+            raise type(error)(f"{name}: {_OURS.sub(_theirs, text)}") from None
 
     # A template in __doc__ would be run as a doctest, so it moves out of there the first time it is read.
     template = vars(family).setdefault("template", family.__doc__) or ""
     family.__doc__ = None
-    signature = inspect.signature(family)
-    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     function.__name__ = function.__qualname__ = name
     function.__doc__ = document(at, __name__, template, signature)
     vars(function)["__signature__"] = signature

@@ -339,7 +339,7 @@ def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> 
     if wrong.any():
         where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         raise IndexError(
-            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside the plane [-1, {plane})"
+            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside [-1, {plane}), the output's plane"
         )
     shape = layout.resized(x.shape, sizes)
     result, apart = zeros_by_plane(layout, x, shape, x.dtype)
