@@ -12,7 +12,7 @@ from PIL import Image
 
 import pooling
 from pooling.__main__ import main
-from pooling._demo import GEOMETRIES, SMALLEST
+from pooling._demo import GEOMETRIES, QUICK_CROP, QUICK_PICTURE, SMALLEST
 
 FUNCTIONS = ("pool", "adaptive_pool", "global_pool")
 
@@ -64,6 +64,8 @@ def test_every_result_is_printed_and_agrees(demo):
     rows = table(text)
     assert [row[1] for row in rows] == [mode for mode in pooling.MODES for _ in GEOMETRIES]
     assert all(int(row[-3]) > 0 and row[-2] == "0" for row in rows)
+    crop = QUICK_CROP[0] * QUICK_CROP[1] * 3  # what a stride of 1 gives under "same"
+    assert [row[-3] for row in rows].count(str(crop)) == 2 * len(pooling.MODES)
     assert sum(int(row[-3]) for row in rows) == int(re.search(r"with the oracle +([\d,]+)", text)[1].replace(",", ""))
     assert all(name in text for name in pooling.backends())
     assert "\x1b" not in text
@@ -169,6 +171,13 @@ def test_small_picture(tmp_path, capsys):
         Image.new("L", (side, 40)).save(path)
         assert main(["demo", "--image", str(path), "--output", str(tmp_path / "sheet.png")]) == code
     assert "too small" in capsys.readouterr().err
+
+
+def test_quick_takes_the_middle(tmp_path, capsys):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (QUICK_PICTURE[1] + 9, QUICK_PICTURE[0] + 8)).save(path)
+    assert main(["demo", "--image", str(path), "--output", str(tmp_path / "sheet.png"), "--quick"]) == 0
+    assert f"large.png: {QUICK_PICTURE[0]} x {QUICK_PICTURE[1]} pixels" in capsys.readouterr().out
 
 
 def test_no_folder_for_the_sheet(picture, tmp_path, capsys):
