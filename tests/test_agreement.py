@@ -142,6 +142,24 @@ def test_result_types(mode, result, backend):
             )
 
 
+# Halfway between two 16-bit floats, and a little to either side: what is lost in between decides the rounding.
+TIES = {
+    "int64": [sign * (2**62 + odd * 2**54 + near) for sign in (1, -1) for odd in (1, 3) for near in (-1, 0, 1)],
+    "uint64": [2**63 + odd * 2**55 + near for odd in (1, 3) for near in (-1, 0, 1)],
+    "float64": [sign * (1 + odd * 2.0**-place + near * 2.0**-50) for sign in (1, -1) for odd in (1, 3) for place in (8, 11, 24)
+                for near in (-1, 0, 1)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", TIES)
+def test_conversions_round_once(dtype, result, backend):
+    x = np.array(TIES[dtype], dtype)
+    want = oracle.pool(x, "max", 1, layout="L", dtype=numpy_dtype(result))
+    check(pooling.pool(x, "max", 1, layout="L", dtype=numpy_dtype(result), backend=backend), want, x)
+    assert len({float(value) for value in want if abs(value) < np.inf}) != 1  # neighbours of a tie go both ways
+
+
 def _conversion_bound(want, mode):
     if mode != "lp":
         return None
