@@ -796,3 +796,26 @@ def test_a_bad_default_backend_names_its_variable():
     )
     assert done.stderr.splitlines()[-1].startswith("ValueError: pool: POOLING_BACKEND='gpu': a backend is one of 'cpu'")
     assert done.stdout == "so far\n"  # asked for by name, or left to the array, a call does not meet the variable
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_every_index(mode):
+    """Each index of a plane, and those around it, is taken exactly where it is a cell of the window (or -1)."""
+    sizes, window = (5, 6), {"kernel": 2, "stride": (2, 3), "padding": 1, "dilation": (2, 3), "layout": "HW"}
+    x = np.zeros(sizes, np.float32)
+    shape = pooling.pool(x, mode, **window).shape
+    for place in np.ndindex(*shape):
+        own = {-1}
+        for taps in np.ndindex(2, 2):
+            cell = [o * s - 1 + j * d for o, s, j, d in zip(place, (2, 3), taps, (2, 3), strict=True)]
+            if all(0 <= at < n for at, n in zip(cell, sizes, strict=True)):
+                own.add(cell[0] * sizes[1] + cell[1])
+        for index in range(-2, x.size + 2):
+            indices = np.full(shape, -1)
+            indices[place] = index
+            call = lambda: pooling.pool_backward(np.ones(shape, np.float32), x, mode, **window, indices=indices)  # noqa: B023, E731
+            if index in own:
+                assert call().sum() == (index >= 0)
+            else:
+                with pytest.raises(IndexError, match=r"neither -1 nor a cell of the window"):
+                    call()
