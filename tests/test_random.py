@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from pooling.testing import data, oracle, relayout
 
 hypothesis.settings.register_profile("quick", max_examples=150, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
-hypothesis.settings.load_profile("quick")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # or "long"
 
 
 @st.composite
