@@ -34,7 +34,7 @@ class Axis:
     """One pooled axis: its cells, its windows and the number of windows.
 
     spacing: the source cells stand this far apart, with zeros between them (a gradient's way back through a stride).
-    shares: "" for sliding windows; "out" for adaptive ones, which share the axis out; "in" for their transpose.
+    shares: adaptive windows, which share the axis out: window o has the cells o*n // out to ceil((o+1)*n / out) - 1.
     """
 
     n: int
@@ -45,7 +45,7 @@ class Axis:
     after: int
     out: int
     spacing: int = 1
-    shares: str = ""
+    shares: bool = False
 
     @classmethod
     def of(cls, i: int, n: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], ceil_mode: bool) -> Axis:
@@ -70,7 +70,7 @@ class Axis:
         not_empty(i, n)
         if out and n % out == 0:
             return cls(n, n // out, n // out, 1, 0, 0, out)
-        return cls(n, -(-n // out) + 1 if out else 1, 1, 1, 0, 0, out, shares="out")
+        return cls(n, -(-n // out) + 1 if out else 1, 1, 1, 0, 0, out, shares=True)
 
     @property
     def extent(self) -> int:
@@ -80,14 +80,15 @@ class Axis:
     def transposed(self) -> Axis:
         """The windows, over the outputs of this axis, that cover each of its cells: the way back of a sum."""
         if self.shares:
-            return Axis(self.out, self.kernel, 1, 1, 0, 0, self.n, shares="in")
+            # A cell c is covered by the windows c*out // n to ceil((c+1)*out / n) - 1: the same formula.
+            return Axis(self.out, -(-self.out // self.n) + 1, 1, 1, 0, 0, self.n, shares=True)
         reach = (self.out - 1) * self.stride + 1
         before, after = self.extent - 1 - self.before, self.n + self.before - reach
         return Axis(reach, self.kernel, 1, self.dilation, before, after, self.n, spacing=self.stride)
 
     def ranges(self) -> tuple[array[int], array[int]] | None:
         """First cell and number of cells of every adaptive window; None for sliding ones."""
-        return cached(_ranges, max(self.n, self.out))(self.n, self.out, self.shares) if self.shares else None
+        return cached(_ranges, self.out)(self.n, self.out) if self.shares else None
 
     def counts(self, include_pad: bool) -> array[int]:
         """How many taps of each window lie in the padded extent, or in the data: one factor of the divisor."""
@@ -108,21 +109,9 @@ def not_empty(i: int, n: int) -> None:
 
 
 @lru_cache(maxsize=64)
-def _ranges(n: int, out: int, shares: str) -> tuple[array[int], array[int]]:
-    if shares == "out":
-        starts = array("q", (o * n // out for o in range(out)))
-        return starts, array("q", (-(-(o + 1) * n // out) - start for o, start in enumerate(starts)))
-    # Transposed: here `out` counts cells, and n the windows over them.
-    windows, sizes = cached(_ranges, max(n, out))(out, n, "out")
-    firsts, covers, first, last = array("q"), array("q"), 0, 0
-    for cell in range(out):
-        while first < n and windows[first] + sizes[first] <= cell:
-            first += 1
-        while last < n and windows[last] <= cell:
-            last += 1
-        firsts.append(first)
-        covers.append(last - first)
-    return firsts, covers
+def _ranges(n: int, out: int) -> tuple[array[int], array[int]]:
+    starts = array("q", (o * n // out for o in range(out)))
+    return starts, array("q", (-(-(o + 1) * n // out) - start for o, start in enumerate(starts)))
 
 
 @lru_cache(maxsize=64)

@@ -150,10 +150,10 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
     return [(axis, axis.ranges(), count) for axis, count in zip(axes, counts, strict=True)], divisor, uniform
 
 
-def _reduce(
+def reduce(
     x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, y: Array, i: Array | None = None
 ) -> None:
-    """Pools x into y, and the indices into i."""
+    """Pools x into y, and the indices into i. `types` names the cells: their arrays may be of any dtype of that size."""
     if y.size:
         axes, divisor, uniform = _axes(geometry, reduction)
         loops = _loops(reduction, types, i is not None)
@@ -182,7 +182,7 @@ def pool(
         result = tuple(empty_like(x, shape, dtype) for dtype in wanted)
     else:
         result = tuple(array.view(np.ndarray) for array in out)
-    _reduce(x, layout, geometry, reduction, types, *result)
+    reduce(x, layout, geometry, reduction, types, *result)
     if out is None:
         return result
     for target, source in zip(out, result, strict=True):
@@ -262,17 +262,17 @@ def _choice(
         kinds = Types(types.cell, types.accumulate, types.accumulate, types.accumulate)
         y = empty_like(g, g.shape, numpy_dtype(types.accumulate))
         indices = empty_like(g, g.shape, np.dtype(np.int64))
-        _reduce(x, layout, geometry, reduction, kinds, y, indices)
+        reduce(x, layout, geometry, reduction, kinds, y, indices)
         if reduction.row.cell != "x":
             indices[np.isnan(y)] = -1  # no cell's absolute value equals a NaN
     else:
-        given, indices = indices, _integers(indices)
-        _check_windows(indices, given, layout, geometry)
+        check_windows(indices, layout, geometry)
+        indices = _integers(indices)
     accumulate = DTYPES[types.cell].sum
     if reduction.row.arithmetic == "real":
         accumulate, g = types.accumulate, g.astype(types.accumulate)
     grad, apart = zeros_by_plane(layout, x, x.shape, numpy_dtype(accumulate))
-    _scatter("add", cell(g), accumulate, layout, grad, apart, g, indices)
+    scatter("add", cell(g), accumulate, layout, grad, apart, g, indices)
     if reduction.row.cell != "x":
         grad = np.where(x == 0, np.zeros((), grad.dtype), grad * np.sign(x.astype(grad.dtype)))
         grad = np.where(np.isnan(x), np.zeros((), grad.dtype), grad)
@@ -290,34 +290,42 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         g = g.astype(accumulate) / np.asarray(divisors).astype(accumulate)
     kinds = Types(cell(g), accumulate, accumulate, types.cell)
     grad = empty_like(x, x.shape, numpy_dtype(types.cell))
-    _reduce(g, layout, geometry.transposed(), SUM, kinds, grad)
+    reduce(g, layout, geometry.transposed(), SUM, kinds, grad)
     return grad
 
 
 def _slope(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
+    """By each cell's part in its windows, rounded once."""
+    total = slope(g.astype(np.float64), x.astype(np.float64), layout, geometry, reduction)
+    return total if types.cell == "float64" else _rounded(total, x, layout, types.cell)
+
+
+@np.errstate(all="ignore")
+def slope(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction) -> Array:
     """g sign(x) (|x|/y)**(p-1), summed over the windows of a cell: sign(x) (|x|/c)**(p-1) times the sum of g (y/c)**(1-p).
 
-    Windows are taken in bands of y, each with its own scale c, so that no power overflows while the quotient does not.
+    All in float64. Windows are taken in bands of y, each with its own scale c, so that no power overflows while the quotient
+    does not.
     """
-    p, wide = reduction.p, np.dtype(np.float64)
-    y = empty_like(g, g.shape, wide)
-    _reduce(x, layout, geometry, reduction, Types(types.cell, "float64", "float64", "float64"), y)
-    g, size, sign = g.astype(wide), np.abs(x.astype(wide)), np.sign(x.astype(wide))
+    p, wide = reduction.p, Types("float64", "float64", "float64", "float64")
+    y = empty_like(g, g.shape, g.dtype)
+    reduce(x, layout, geometry, reduction, wide, y)
+    size, sign = np.abs(x), np.sign(x)
     real = np.isfinite(y) & (y > 0)
     bands = np.zeros(y.shape, np.int64)
     bands[real] = np.floor(np.log2(y[real]) * max(abs(p - 1), 1e-3) / 500)
-    back, kinds = geometry.transposed(), Types("float64", "float64", "float64", "float64")
-    total, part = np.zeros(x.shape, wide), empty_like(x, x.shape, wide)
+    back = geometry.transposed()
+    total, part = np.zeros(x.shape), empty_like(x, x.shape, x.dtype)
     for band in np.unique(bands):
         chosen = bands == band
         scale = np.max(y, where=chosen & real, initial=0.0) or 1.0
         q = np.where(chosen & (y != 0), g * (y / scale) ** (1 - p), 0.0)
-        _reduce(q, layout, back, SUM, kinds, part)
+        reduce(q, layout, back, SUM, wide, part)
         total += np.where((size == 0) | (part == 0), 0.0, sign * (size / scale) ** (p - 1) * part)
     if p != 1 and np.isinf(size).any():  # inf/inf, in every window that holds the cell
-        _reduce(np.ones(y.shape), layout, back, SUM, kinds, part)
+        reduce(np.ones(y.shape), layout, back, SUM, wide, part)
         total[np.isinf(size) & (part > 0)] = np.nan
-    return total if types.cell == "float64" else _rounded(total, x, layout, types.cell)
+    return total
 
 
 def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
@@ -325,7 +333,7 @@ def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
     name = cell(values)
     y = empty_like(like, values.shape, numpy_dtype(result))
     alone = Geometry(tuple(Axis.shared(i, n, n) for i, n in enumerate(layout.sizes(values.shape))))
-    _reduce(values, layout, alone, SUM, Types(name, name, name, result), y)
+    reduce(values, layout, alone, SUM, Types(name, name, name, result), y)
     return y
 
 
@@ -334,17 +342,23 @@ def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> 
     plane = 1
     for n in sizes:
         plane *= n
-    x, indices = _native(x), _native(indices)
+    check_plane(indices, plane)
+    x, indices = _native(x), _integers(indices)
+    shape = layout.resized(x.shape, sizes)
+    result, apart = zeros_by_plane(layout, x, shape, x.dtype)
+    scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, indices)
+    return result
+
+
+def check_plane(indices: Array, plane: int) -> None:
+    """IndexError for an index outside [-1, plane)."""
+    indices = _native(indices)
     wrong = (indices >= plane) | ((indices < 0) & (indices != -1) if indices.dtype.kind == "i" else False)
     if wrong.any():
         where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         raise IndexError(
             f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside [-1, {plane}), the output's plane"
         )
-    shape = layout.resized(x.shape, sizes)
-    result, apart = zeros_by_plane(layout, x, shape, x.dtype)
-    _scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, _integers(indices))
-    return result
 
 
 def _integers(indices: Array) -> Array:
@@ -355,10 +369,11 @@ def _integers(indices: Array) -> Array:
     return indices.astype(np.int64, copy=False)
 
 
-def _check_windows(indices: Array, given: Array, layout: Layout, geometry: Geometry) -> None:
+def check_windows(given: Array, layout: Layout, geometry: Geometry) -> None:
     """IndexError, naming what was given, for an index that is neither -1 nor a cell of its own window."""
-    if not indices.size:
+    if not given.size:
         return
+    indices = _integers(given)
     carried = [indices.shape[i] for i in layout.carried]
     flat = indices.transpose(layout.carried + layout.pooled).reshape(-1, *((1,) * (3 - len(geometry.axes))), *geometry.outs, 1)
     found = _indices.misplaced(_axes(geometry, SUM)[0], flat)
@@ -372,7 +387,8 @@ def _check_windows(indices: Array, given: Array, layout: Layout, geometry: Geome
         )
 
 
-def _scatter(loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array) -> None:
+def scatter(loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array) -> None:
+    """grad[index] += g (loop "add") or = g ("set"); two neighbours in a plane of grad are `apart` bytes from each other."""
     if g.size:
         sizes = (1,) * (3 - len(layout.pooled)) + layout.sizes(g.shape)
         _indices.scatter(
