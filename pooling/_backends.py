@@ -1,7 +1,7 @@
 """Which backend runs a call: the array chooses, unless the caller asked for another.
 
-A backend is a package, imported when it is first needed, that offers
-    owns(array)                    whether arrays of this kind are its own, without importing anything
+A backend is a module, or an object of one, imported when it is first needed, that offers
+    owns(array)                    whether arrays of this kind are its own
     why_not()                      None, or the sentence that says why it cannot run here
     cell(array)                    the element type's name (a row of _dtypes), or a TypeError
     from_numpy(array), to_numpy(array)
@@ -16,15 +16,14 @@ import sys
 from contextvars import ContextVar, Token
 from functools import cache
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 BACKENDS = {
     "cpu": "pooling._cpu",
-    "mlx": "pooling._mlx",
-    "mlx:kernel": "pooling._mlx",
-    "mlx:ops": "pooling._mlx",
-    "mlx:native": "pooling._mlx",
+    "mlx": "pooling._mlx:auto",
+    "mlx:kernel": "pooling._mlx:kernel",
+    "mlx:ops": "pooling._mlx:ops",
+    "mlx:native": "pooling._mlx:native",
 }
 _KINDS = {"cpu": "numpy", "mlx": "mlx.core"}  # a backend whose array module is not loaded owns no array
 
@@ -43,16 +42,18 @@ def backends() -> dict[str, str | None]:
 
 
 @cache
-def _package(name: str) -> ModuleType:
-    return import_module(name)
+def _backend(name: str) -> Any:
+    module, _, attribute = BACKENDS[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def why_not(name: str) -> str | None:
     """None where the backend is usable, else the reason in a sentence."""
     try:
-        reason: str | None = _package(BACKENDS[name]).why_not()
-    except ImportError as error:
-        return f"the package {BACKENDS[name]} cannot be imported: {error}."
+        reason: str | None = _backend(name).why_not()
+    except Exception as error:  # whatever a broken installation raises
+        return f"its array library cannot be used: {type(error).__name__}: {error}"
     return reason
 
 
@@ -87,7 +88,7 @@ class use_backend:
         _context.reset(self._tokens.pop())
 
 
-def _usable(argument: str, name: Any) -> ModuleType:
+def _usable(argument: str, name: Any) -> Any:
     known = isinstance(name, str)
     if not known or name not in BACKENDS:
         kind = ValueError if known else TypeError
@@ -95,28 +96,29 @@ def _usable(argument: str, name: Any) -> ModuleType:
     reason = why_not(name)
     if reason is not None:
         raise RuntimeError(f"{argument}={name!r} is not usable here: {reason}")
-    return _package(BACKENDS[name])
+    return _backend(name)
 
 
-def find(arrays: dict[str, Any], asked: str | None) -> tuple[ModuleType, ModuleType]:
+def find(arrays: dict[str, Any], asked: str | None) -> tuple[Any, Any]:
     """The backend for these arrays, and the backend that owns the arrays' kind."""
     (first, x), *others = arrays.items()
     kind = kind_of(first, x)
     for name, other in others:
         if kind_of(name, other) != kind:
             raise TypeError(f"{name} is {_type(other)} but {first} is {_type(x)}: the arrays of one call are of one kind")
-    owner = _package(BACKENDS[kind])
+    owner = _backend(kind)
     chosen = asked if asked is not None else _context.get(_process)
     if chosen is None or chosen == kind == "cpu":
         return owner, owner
     # use_backend() has checked its names: what was not asked for and is wrong comes from the environment.
-    return _usable("POOLING_BACKEND" if asked is None else "backend", chosen), owner
+    module = _usable("POOLING_BACKEND" if asked is None else "backend", chosen)
+    return module, module if module.owns(x) else owner
 
 
 def kind_of(name: str, x: Any) -> str:
     """The backend that owns the array; a TypeError that names the conversion for anything else."""
     for kind, module in _KINDS.items():
-        if module in sys.modules and _package(BACKENDS[kind]).owns(x):
+        if module in sys.modules and _backend(kind).owns(x):
             return kind
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
     if hasattr(x, "filled"):  # a masked array

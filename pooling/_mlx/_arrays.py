@@ -1,0 +1,74 @@
+"""mx.arrays as the implementations see them: element types by name, the canonical view, divisors.
+
+The canonical view is (outer, D, H, W, inner): pooled axes in order, missing ones of size 1, carried axes merged on either
+side. For both named layouts it is a reshape; letters that put the axes elsewhere cost a transposed copy.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import mlx.core as mx
+import numpy as np
+
+from pooling._dtypes import DTYPES, Types
+from pooling._geometry import Axis, Geometry
+from pooling._layout import Layout
+from pooling._modes import Reduction
+
+TYPES = {name: getattr(mx, "bool_" if name == "bool" else name) for name in DTYPES}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
+WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call does not have
+
+
+def order(layout: Layout) -> tuple[int, ...]:
+    """The axes as the canonical view has them: carried ones stay on their side of the last pooled one."""
+    last = max(layout.pooled)
+    outer = tuple(i for i in layout.carried if i < last)
+    return outer + layout.pooled + tuple(i for i in layout.carried if i > last)
+
+
+def canonical(x: mx.array, layout: Layout) -> mx.array:
+    """x as (outer, D, H, W, inner)."""
+    now, rank = order(layout), len(layout.pooled)
+    at = now.index(layout.pooled[0])
+    shape = [x.shape[i] for i in now]
+    x = x if now == tuple(range(x.ndim)) else x.transpose(now)
+    return x.reshape(prod(shape[:at]), *(1,) * (3 - rank), *shape[at : at + rank], prod(shape[at + rank :]))
+
+
+def restored(y: mx.array, layout: Layout, shape: tuple[int, ...]) -> mx.array:
+    """A canonical array as one of this shape in the caller's layout."""
+    now = order(layout)
+    y = y.reshape([shape[i] for i in now])
+    return y if now == tuple(range(len(shape))) else y.transpose([now.index(i) for i in range(len(shape))])
+
+
+def axes(geometry: Geometry) -> tuple[Axis, ...]:
+    """The axes D, H, W."""
+    return (WITHOUT,) * (3 - len(geometry.axes)) + geometry.axes
+
+
+def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: Layout | None = None) -> mx.array:
+    """What the windows' sums are divided by, to be broadcast over a result, a canonical one where no layout is given."""
+    if reduction.divisor is not None:
+        return mx.array(reduction.divisor, mx.int64).astype(dtype)
+    rank = len(geometry.axes)
+    pooled, ndim = (range(4 - rank, 4), 5) if layout is None else (layout.pooled, len(layout.letters))
+    counts = mx.array(1, mx.int64)
+    for i, axis in zip(pooled, geometry.axes, strict=True):
+        count = np.frombuffer(axis.counts(reduction.include_pad), np.int64)
+        counts = counts * mx.array(count).reshape([-1 if k == i else 1 for k in range(ndim)])
+    return counts.astype(dtype)
+
+
+def single(types: Types) -> Types:
+    """The same types with float32 in place of float64, where there is none: for lp, which only has a bound to keep."""
+    return Types(
+        *("float32" if name == "float64" else name for name in (types.cell, types.accumulate, types.finish, types.result))
+    )
+
+
+def on_cpu() -> bool:
+    """Whether MLX computes on its CPU device here and now."""
+    return bool(mx.default_device() == mx.Device(mx.cpu))

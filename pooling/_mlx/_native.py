@@ -1,0 +1,144 @@
+"""The CPU backend's loops on MLX's CPU device: they read an mx.array in place and write into memory that MLX owns.
+
+np.asarray of an evaluated mx.array is a view of its memory, and the view of a new mx.empty can be written through before
+anybody else has seen it. A bfloat16 array, which NumPy's buffers do not know, is seen as uint16: the loops are told the
+element type by name. This is the one place where a backend uses another: what lies in the host's memory is pooled by its loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from threading import Thread
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from pooling import _cpu
+from pooling._dtypes import DTYPES, Types
+from pooling._geometry import Axis, Geometry
+from pooling._layout import Layout
+from pooling._mlx._arrays import TYPES, on_cpu, order
+from pooling._modes import SUM, Reduction
+
+Array = np.ndarray[Any, Any]
+
+
+def why_not() -> str | None:
+    """None on MLX's CPU device."""
+    return None if on_cpu() else "the default device is a GPU: its arrays are pooled there, by mlx:kernel."
+
+
+def refuses(x_size: int, y_size: int, types: Types, reduction: Reduction | None) -> str | None:
+    """Nothing."""
+    return None
+
+
+def readable(x: mx.array) -> bool:
+    """Evaluates x; False while compile or vmap trace, as there is no value."""
+    try:
+        mx.eval(x)
+    except ValueError:
+        return False
+    return True
+
+
+def _tracing() -> bool:
+    """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell."""
+    try:
+        mx.eval(_placeholders[0])
+    except ValueError:  # "during function transformations"
+        return True
+    except RuntimeError:  # "without a primitive"
+        pass
+    return False
+
+
+_placeholders: list[mx.array] = []
+mx.compile(lambda x: _placeholders.append(x) or x)(mx.array(0))
+
+
+def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
+    """An array with memory and without a graph, to be written through a view.
+
+    What is evaluated under grad keeps its graph, and a compile around that would run it again, without the writing; so it is
+    made in a thread where nothing is traced.
+    """
+    made: list[mx.array] = []
+
+    def evaluated() -> None:
+        made.append(make(shape, dtype, stream=mx.cpu))
+        mx.eval(made)
+
+    if _tracing():
+        thread = Thread(target=evaluated)
+        thread.start()
+        thread.join()
+    else:
+        evaluated()
+    return made[0]
+
+
+def _view(x: mx.array) -> Array:
+    """The memory of x as a NumPy array, without a copy."""
+    if not readable(x):
+        raise RuntimeError("backend 'mlx:native' reads values, and compile and vmap trace without any: use backend='mlx:ops'")
+    return np.asarray(x.view(mx.uint16) if x.dtype == mx.bfloat16 else x)
+
+
+def reduce(
+    x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
+) -> tuple[mx.array, ...]:
+    """The values, and the indices if asked for."""
+    shape = layout.resized(x.shape, geometry.outs)
+    results = tuple(_new(mx.empty, shape, TYPES[name]) for name in (types.result, "int64")[: 1 + indexed])
+    _cpu.reduce(_view(x), layout, geometry, reduction, types, *map(_view, results))
+    return results
+
+
+def _scattered(
+    loop: str, cells: str, x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...], target: str
+) -> mx.array:
+    """Zeros, as canonical memory that the flat indices of a plane address, with the cells of x where their indices say."""
+    shape, axes = layout.resized(x.shape, sizes), order(layout)
+    zeros = _new(mx.zeros, [shape[i] for i in axes], TYPES[target])
+    back = [axes.index(i) for i in range(len(shape))]
+    inner = prod(shape[i] for i in axes[axes.index(layout.pooled[-1]) + 1 :])
+    into = _view(zeros).transpose(back)
+    apart = inner * into.itemsize
+    _cpu.scatter(loop, cells, target if loop == "add" else cells, layout, into, apart, _view(x), _view(indices.astype(mx.int64)))
+    return zeros.transpose(back)
+
+
+def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
+    """The gradient of max and min."""
+    total = _scattered("add", types.cell, g, indices, layout, geometry.sizes, DTYPES[types.cell].sum)
+    return total.astype(TYPES[types.cell])
+
+
+def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    """The gradient of lp."""
+    total = _cpu.slope(_view(g.astype(mx.float64)), _view(x.astype(mx.float64)), layout, geometry, reduction)
+    grad = _new(mx.empty, x.shape, x.dtype)
+    alone = Geometry(tuple(Axis.shared(i, n, n) for i, n in enumerate(layout.sizes(x.shape))))
+    _cpu.reduce(total, layout, alone, SUM, Types("float64", "float64", "float64", types.cell), _view(grad))
+    return grad
+
+
+def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:
+    """Zeros with each cell of x where its index says."""
+    name = f"uint{8 * x.itemsize}"
+    return _scattered("set", name, x.view(TYPES[name]), indices, layout, sizes, name).view(x.dtype)
+
+
+def check_windows(indices: mx.array, layout: Layout, geometry: Geometry) -> None:
+    """IndexError for an index that is neither -1 nor a cell of its own window; nothing can be told while tracing."""
+    if readable(indices):
+        _cpu.check_windows(_view(indices), layout, geometry)
+
+
+def check_plane(indices: mx.array, plane: int) -> None:
+    """IndexError for an index outside [-1, plane); nothing can be told while tracing."""
+    if readable(indices):
+        _cpu.check_plane(_view(indices), plane)
