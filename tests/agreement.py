@@ -1,17 +1,24 @@
-"""How a result is held against the oracle's: == in every cell; lp within the bound that the oracle derives."""
+"""How a result is held against the oracle's: == in every cell; lp within the bound that the oracle derives.
+
+BACKENDS are all that can run here: mlx:kernel runs on the simulated device of metal.py where there is no GPU. ("mlx" alone
+chooses among its implementations; test_mlx.py has that.)
+"""
 
 from __future__ import annotations
 
 from math import prod
 from typing import Any
 
+import metal
 import numpy as np
 
 import pooling
 from pooling._dtypes import DTYPES, numpy_dtype
 from pooling.testing import agree, first_difference, lp_bound, lp_gradient_bound, oracle, relayout, within
 
-BACKENDS = [name for name, reason in pooling.backends().items() if reason is None]
+if pooling.backends()["mlx:kernel"] is not None:
+    metal.simulate()
+BACKENDS = [name for name, reason in pooling.backends().items() if reason is None and name != "mlx"]
 FLOATS = [name for name, row in DTYPES.items() if row.kind == "f"]
 EXPONENTS = (2.0, 1.0, 3.0, 0.5, 2.5, float("inf"))
 # Channels last and first, and letters that put every axis elsewhere.
@@ -40,12 +47,25 @@ def check(got: Any, want: Any, note: Any = "", bound: Any = None) -> None:
             raise AssertionError(f"{note}: at {where} got {cells[0]}, want {cells[1]} {cells[2:]}")
 
 
-def forward_bound(want: Any, mode: str, p: float, kernel: Any) -> Any:
+def powers(backend: str) -> dict[str, Any]:
+    """In what a backend takes powers and sums for lp, and the error of its power function in ulps: Metal promises 16."""
+    return {"working": np.float32, "ulps": 16} if backend == "mlx:kernel" else {}
+
+
+def refused(backend: str, mode: str, dtype: str, result: str | None = None) -> bool:
+    """Whether a backend has no type for this call: GPUs have no float64."""
+    wide = "float64" in (dtype, result) or (mode == "avg" and dtype in ("int64", "uint64"))
+    return backend == "mlx:kernel" and wide
+
+
+def forward_bound(want: Any, mode: str, p: float, kernel: Any, backend: str = "cpu") -> Any:
     """The bound for a forward result, or None where it is exact."""
-    return lp_bound(want, p, _terms(kernel)) if mode == "lp" else None
+    return lp_bound(want, p, _terms(kernel), **powers(backend)) if mode == "lp" else None
 
 
-def backward_bound(want: Any, g: Any, x: Any, mode: str, p: float, oracles: Any, *arguments: Any, **options: Any) -> Any:
+def backward_bound(
+    want: Any, g: Any, x: Any, mode: str, p: float, oracles: Any, *arguments: Any, backend: str = "cpu", **options: Any
+) -> Any:
     """The bound for a gradient, or None where it is exact. oracles: the oracle's forward and backward functions."""
     if mode != "lp":
         return None
@@ -53,7 +73,7 @@ def backward_bound(want: Any, g: Any, x: Any, mode: str, p: float, oracles: Any,
     norms = forward(x, "lp", *arguments, p=p, dtype="float64", **options)
     sizes = np.abs(g.astype(np.float64)), np.abs(x.astype(np.float64))
     magnitude = backward(*sizes, "lp", *arguments, p=p, **options)
-    return lp_gradient_bound(want, g, norms, magnitude, p, max(1, min(x.size, 10**6)))
+    return lp_gradient_bound(want, g, norms, magnitude, p, max(1, min(x.size, 10**6)), **powers(backend))
 
 
 def _terms(kernel: Any) -> int:

@@ -15,9 +15,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlx.core as mx
 import numpy as np
 import pytest
-from agreement import check
+from agreement import BACKENDS, check
 
 import pooling
 from pooling import functional, nn
@@ -558,6 +559,42 @@ ROWS = [
 # fmt: on
 
 
+def as_mlx(value: Any) -> Any:
+    """The array of a bad call as an mx.array; what MLX cannot hold stays what it is."""
+    if type(value) is not np.ndarray or not (value.dtype.name in DTYPES or value.dtype == np.complex64):
+        return value
+    return mx.array(value.astype(value.dtype.newbyteorder("=")), getattr(mx, value.dtype.name.replace("bool", "bool_")))
+
+
+def on_mlx(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The public function, given mx.arrays in place of NumPy's: those before the mode, and the keyword indices."""
+
+    def called(*args: Any, **options: Any) -> Any:
+        arrays = 0
+        while arrays < len(args) and not isinstance(args[arrays], (str, int)):
+            arrays += 1
+        given = [as_mlx(value) for value in args[:arrays]]
+        return function(*given, *args[arrays:], **{k: as_mlx(v) if k == "indices" else v for k, v in options.items()})
+
+    return called
+
+
+# On MLX these differ on purpose: an mx.array cannot be written to, and some arrays cannot be made of it.
+NUMPYS_OWN = ("out ", "indices masked", "global out", "x 32-d", "indices object", "unpool indices None", "divisor_override huge")
+
+
+@pytest.mark.parametrize("bad", [bad for bad in ROWS if not bad.name.startswith(NUMPYS_OWN)], ids=lambda bad: bad.name)
+def test_mlx_raises_the_same(bad, monkeypatch):
+    """The same call on mx.arrays raises the same error with the same words."""
+    for name in ("pool", "adaptive_pool", "global_pool", "pool_backward", "adaptive_pool_backward", "max_unpool"):
+        monkeypatch.setattr(pooling, name, on_mlx(getattr(pooling, name)))
+    with pytest.raises(bad.error) as caught:
+        bad.call()
+    assert type(caught.value) is bad.error
+    missing = [word for word in bad.words if word not in str(caught.value)]
+    assert not missing, (missing, str(caught.value))
+
+
 @pytest.mark.parametrize("bad", ROWS, ids=lambda bad: bad.name)
 def test_message(bad):
     with pytest.raises(bad.error) as caught:
@@ -636,18 +673,19 @@ LEGAL = {
 }
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mode", ["max", "min", "avg", "sum"])
 @pytest.mark.parametrize("name", LEGAL)
-def test_legal(name, mode):
+def test_legal(name, mode, backend):
     x, arguments, options = LEGAL[name]
-    for dtype in ("float32", "int64", "uint8"):
+    for dtype in ("float32", "int32", "uint8"):
         cells = np.abs(x * 20).astype(dtype)
         want = oracle.pool(cells, mode, *arguments, **options)
-        check(pooling.pool(cells, mode, *arguments, **options), want, (name, dtype))
+        check(pooling.pool(cells, mode, *arguments, **options, backend=backend), want, (name, dtype))
         assert pooling.output_shape(x.shape, *arguments, **options) == want.shape
     g = data(oracle.pool(x, mode, *arguments, **options).shape, "float32", 2)
     check(
-        pooling.pool_backward(g, x, mode, *arguments, **options),
+        pooling.pool_backward(g, x, mode, *arguments, **options, backend=backend),
         oracle.pool_backward(g, x, mode, *arguments, **options),
     )
 
@@ -819,3 +857,16 @@ def test_every_index(mode):
             else:
                 with pytest.raises(IndexError, match=r"neither -1 nor a cell of the window"):
                     call()
+
+
+def test_mlx_was_given_its_own_arrays(monkeypatch):
+    """Most messages of test_mlx_raises_the_same name an mx.array's type: the calls were not made on NumPy's arrays."""
+    for name in ("pool", "adaptive_pool", "global_pool", "pool_backward", "adaptive_pool_backward", "max_unpool"):
+        monkeypatch.setattr(pooling, name, on_mlx(getattr(pooling, name)))
+    named = 0
+    for bad in ROWS:
+        try:
+            bad.call()
+        except Exception as error:
+            named += "mlx.core" in str(error)
+    assert named > len(ROWS) // 2
