@@ -86,7 +86,7 @@ def test_link(target):
     assert (ROOT / target).is_file()
 
 
-def test_mlx_is_said_to_be_absent_while_it_is():
-    """The sentence in the README and the backend's own go together."""
-    absent = "not part of this version" in " ".join(section("Backends").split())
-    assert absent == all(reason for name, reason in pooling.backends().items() if name.startswith("mlx"))
+def test_the_implementations_are_all_there():
+    """The table of MLX's implementations has those that backends() names."""
+    named = {name for row in table("implementation") for name in re.findall(r"`(mlx:\w+)`", row.split("|")[1])}
+    assert named == {name for name in pooling.backends() if ":" in name}
