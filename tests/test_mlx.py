@@ -228,6 +228,14 @@ def test_training_types(run):
             assert gradient.dtype == x.dtype
 
 
+@pytest.mark.parametrize("transform", [mx.grad, mx.value_and_grad, mx.compile, lambda f: lambda x: mx.jvp(f, [x], [x])])
+def test_no_gradient_is_lost_on_the_way_to_another_backend(transform):
+    """A gradient of zeros would be wrong and silent."""
+    with pytest.raises(RuntimeError, match="'mlx:native'"):
+        transform(lambda x: pooling.pool(x, "max", 2, backend="cpu").sum())(cells())
+    assert pooling.pool(cells(), "max", 2, backend="cpu").size
+
+
 # ---- arrays of every state -----------------------------------------------------------------------------------
 
 STATES = {
@@ -408,3 +416,26 @@ def test_memory_errors(monkeypatch):
     with pytest.raises(ValueError, match=r"below 2\*\*31"):
         pooling.pool(mx.ones((1, 3, 1)), "max", 2**31 - 1, 1, 2**31 - 2)
     assert all(pooling.pool(mx.array(data(SHAPE, name, 1)), "max", 2).size for name in DTYPES if name != "bfloat16")
+
+
+# ---- a GPU, as far as the choice can tell ----------------------------------------------------------------------------
+
+
+def test_on_a_gpu(monkeypatch):
+    """The kernel where it can, operations for what it refuses, and a warning, once, where it cannot run at all."""
+    from pooling._mlx import _auto, _kernel, _ops
+
+    called = []
+    for module in (_kernel, _ops):
+        plain, name = module.reduce, module.__name__.rsplit("_")[-1]
+        monkeypatch.setattr(module, "reduce", lambda *a, plain=plain, name=name: called.append(name) or plain(*a))
+    monkeypatch.setattr(_auto, "on_cpu", lambda: False)
+    x = cells()
+    for dtype, mode in (("float32", "max"), ("int64", "sum"), ("int64", "avg"), ("float64", "max")):
+        pooling.pool(x.astype(getattr(mx, dtype)), mode, 2)
+    assert called == ["kernel", "kernel", "ops", "ops"]
+    monkeypatch.setattr(_kernel, "why_not", lambda: "it is broken")
+    with pytest.warns(RuntimeWarning, match="it is broken"):
+        pooling.pool(x, "max", 2)
+    pooling.pool(x, "max", 2)  # a second warning would be an error
+    assert called[4:] == ["ops", "ops"]

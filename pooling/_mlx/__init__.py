@@ -62,7 +62,9 @@ class Backend:
         return mx.array(plain, TYPES[name]) if name in TYPES else mx.array(plain)
 
     def to_numpy(self, x: mx.array) -> np.ndarray[Any, Any]:
-        """The array as NumPy's, of the same element type."""
+        """The array as NumPy's, of the same element type; not while a gradient would have to follow it there."""
+        if _native.tracing():
+            raise RuntimeError("no gradient follows an mx.array to another backend: use 'mlx:native', whose loops are the CPU's")
         if x.dtype == mx.bfloat16:
             return np.asarray(x.view(mx.uint16)).view(numpy_dtype("bfloat16"))
         return np.asarray(x)

@@ -7,6 +7,8 @@ POOLING_MLX_IMPL (kernel, ops or native) chooses once for all.
 from __future__ import annotations
 
 import os
+import warnings
+from functools import cache
 from math import prod
 
 import mlx.core as mx
@@ -36,8 +38,16 @@ def _best(x_size: int, y_size: int, types: Types, reduction: Reduction | None) -
         return asked
     if on_cpu():
         return _native
-    usable = _kernel.why_not() is None and _kernel.refuses(x_size, y_size, types, reduction) is None
-    return _kernel if usable else _ops
+    reason = _kernel.why_not()
+    if reason is not None:
+        _warn(reason)
+    refused = reason is not None or _kernel.refuses(x_size, y_size, types, reduction) is not None
+    return _ops if refused else _kernel
+
+
+@cache  # once in a process
+def _warn(reason: str) -> None:
+    warnings.warn(f"pooling runs on MLX's operations, as its kernel cannot run: {reason}", RuntimeWarning, stacklevel=2)
 
 
 def _for(y_size: int, types: Types, reduction: Reduction | None, *arrays: mx.array) -> Implementation:

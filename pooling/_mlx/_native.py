@@ -44,7 +44,7 @@ def readable(x: mx.array) -> bool:
     return True
 
 
-def _tracing() -> bool:
+def tracing() -> bool:
     """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell."""
     try:
         mx.eval(_placeholders[0])
@@ -71,7 +71,7 @@ def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -
         made.append(make(shape, dtype, stream=mx.cpu))
         mx.eval(made)
 
-    if _tracing():
+    if tracing():
         thread = Thread(target=evaluated)
         thread.start()
         thread.join()
