@@ -59,9 +59,9 @@ LAYERS = {
     "testing": Layer(tuple(f"pooling.testing{name}" for name in ("", ".oracle", ".cases", ".compare")), ("numpy", "ml_dtypes")),
     "testing command": Layer(
         tuple(f"pooling.testing.{name}" for name in ("__main__", "check", "apart")),
-        ("pooling", "pooling.testing.*", "numpy", "ml_dtypes"),
+        ("pooling", "pooling.testing.*", "numpy", "ml_dtypes", "mlx"),  # mlx where it is installed: for its own arrays
     ),
-    "bench": Layer(("bench.*",), (*PUBLIC, "numpy", "ml_dtypes", "pytest", "problems")),
+    "bench": Layer(("bench.*",), (*PUBLIC, "numpy", "ml_dtypes", "pytest", "problems", "gpu", "mlx", "torch")),  # and rivals
 }
 EXCEPTIONS = {
     # What lies in the host's memory is the CPU backend's, whoever owns the array.

@@ -56,7 +56,7 @@ class Backend:
     def from_numpy(self, x: np.ndarray[Any, Any]) -> mx.array:
         """A copy in MLX's memory, of the same element type."""
         name = x.dtype.name
-        plain = np.ascontiguousarray(x, x.dtype.newbyteorder("=")).reshape(x.shape)
+        plain = np.array(x, x.dtype.newbyteorder("="), order="C", copy=True, subok=False)
         if name == "bfloat16":
             return mx.array(plain.view(np.uint16)).view(mx.bfloat16)
         return mx.array(plain, TYPES[name]) if name in TYPES else mx.array(plain)

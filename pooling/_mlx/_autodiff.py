@@ -109,13 +109,9 @@ def _custom(function: Callable[..., Any], vjp: Any, jvp: Any, mapped: Callable[[
     """The function with its rules; `mapped` makes the one that takes a further axis in front of every array."""
 
     def vmap(inputs: Any, places: Any) -> Any:
-        arrays, places = (inputs, places) if isinstance(inputs, tuple) else ((inputs,), (places,))
-        size = next(x.shape[i] for x, i in zip(arrays, places, strict=True) if i is not None)
-        arrays = [
-            mx.broadcast_to(x[None], (size, *x.shape)) if i is None else mx.moveaxis(x, i, 0)
-            for x, i in zip(arrays, places, strict=True)
-        ]
-        result = mapped()(*arrays)
+        pairs = list(zip(inputs, places, strict=True)) if isinstance(inputs, tuple) else [(inputs, places)]
+        size = next(x.shape[i] for x, i in pairs if i is not None)
+        result = mapped()(*(mx.broadcast_to(x[None], (size, *x.shape)) if i is None else mx.moveaxis(x, i, 0) for x, i in pairs))
         return result, (0,) * len(result) if isinstance(result, tuple) else 0
 
     made: Any = mx.custom_function(function)

@@ -19,10 +19,11 @@ from pooling import _cpu
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._arrays import TYPES, on_cpu, order
+from pooling._mlx._arrays import NAMES, TYPES, on_cpu, order
 from pooling._modes import SUM, Reduction
 
 Array = np.ndarray[Any, Any]
+SMALL = 2**14  # cells of an array that is copied sooner than a thread starts
 
 
 def why_not() -> str | None:
@@ -56,7 +57,14 @@ def tracing() -> bool:
 
 
 _placeholders: list[mx.array] = []
-mx.compile(lambda x: _placeholders.append(x) or x)(mx.array(0))
+
+
+def _keep(x: mx.array) -> mx.array:
+    _placeholders.append(x)
+    return x
+
+
+mx.compile(_keep)(mx.array(0))
 
 
 def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
@@ -65,18 +73,21 @@ def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -
     What is evaluated under grad keeps its graph, and a compile around that would run it again, without the writing; so it is
     made in a thread where nothing is traced.
     """
+    name = NAMES[dtype]
     made: list[mx.array] = []
 
     def evaluated() -> None:
         made.append(make(shape, dtype, stream=mx.cpu))
         mx.eval(made)
 
-    if tracing():
+    if not tracing():
+        evaluated()
+    elif prod(shape) <= SMALL and name not in ("bfloat16", "float64"):  # those mx.array would have to convert
+        made.append(mx.array(np.zeros(shape, name)))
+    else:
         thread = Thread(target=evaluated)
         thread.start()
         thread.join()
-    else:
-        evaluated()
     return made[0]
 
 
