@@ -39,7 +39,7 @@ import mlx.core as mx
 import numpy as np
 
 BUILD = Path(__file__).parents[1] / "build" / "metal"
-COMPILE = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fexcess-precision=16"]
+COMPILE = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-s", "-ffp-contract=off", "-fexcess-precision=16"]
 UNSET = "-ftrivial-auto-var-init=pattern"  # a variable without a value has a bad one
 CHECKS = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-fno-sanitize=vptr", "-nodefaultlibs"]
 KERNEL = [
@@ -53,7 +53,7 @@ KERNEL = [
 LIBRARIES = ["-lm", "-lgcc", "-lc"]
 PAGE = mmap.PAGESIZE
 
-# Metal's words, as far as a kernel here may use them. There is no double, and no half or bfloat from a wider type by itself.
+# Metal's words, as far as a kernel here may use them. There is no double, and no bfloat without a cast.
 SHIM = r"""
 #define METAL_FUNC inline __attribute__((always_inline))
 #define double metal_has_no_double
@@ -230,8 +230,8 @@ def exact_source(maker: dict[str, Any], call: dict[str, Any]) -> str:
     return str(found[0])
 
 
-def instance(source: str) -> tuple[str, str, list[str]]:
-    """An exact source without its last line, the function that this line asks for, and the types of its buffers."""
+def instance(source: str) -> tuple[str, str]:
+    """An exact source without its last line, and the call, for one thread, of the function that this line asks for."""
     last = re.search(r'^template \[\[host_name\(".*?"\)\]\] \[\[kernel\]\] decltype\((.*?)\) .*;\s*$', source, re.MULTILINE)
     signature = re.search(r"\[\[kernel\]\] void (\w+)\((.*?)\) \{$", source, re.MULTILINE | re.DOTALL)
     assert signature, source
@@ -244,7 +244,7 @@ def instance(source: str) -> tuple[str, str, list[str]]:
         raise NotImplementedError(f"the simulated device passes arrays with axes and {thread}, not {rest}")
     name = last[1] if last else signature[1]
     arguments = [f"({kind}*)buffers[{i}]" for i, kind in enumerate(types)] + ["uint3{x, y, z}"] * len(rest)
-    return source[: last.start()] if last else source, f"{name}({', '.join(arguments)})", types
+    return source[: last.start()] if last else source, f"{name}({', '.join(arguments)})"
 
 
 # ---- the compiler --------------------------------------------------------------------------------------------
@@ -253,15 +253,14 @@ def instance(source: str) -> tuple[str, str, list[str]]:
 def built(text: str, options: Sequence[str]) -> Path:
     """The shared library of a C++ text, compiled unless this or another process has done so already."""
     command = [*COMPILE, *options]
-    stem = BUILD / hashlib.sha256(f"{command}{text}".encode()).hexdigest()[:24]
-    library = stem.with_suffix(".so")
+    library = BUILD / f"{hashlib.sha256(f'{command}{text}'.encode()).hexdigest()[:24]}.so"
     if not library.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
-            written, made = stem.with_suffix(".cpp"), Path(folder, "made.so")
-            Path(folder, "text").write_text(text, encoding="utf-8")
-            os.replace(Path(folder, "text"), written)
-            told = subprocess.run([*command, str(written), "-o", str(made), *LIBRARIES], capture_output=True, text=True)
+            made = Path(folder, "made.so")
+            told = subprocess.run(
+                [*command, "-x", "c++", "-", "-o", str(made), *LIBRARIES], input=text, capture_output=True, text=True
+            )
             if told.returncode:
                 raise MetalError(f"the kernel does not compile:\n{told.stderr}")
             os.replace(made, library)
@@ -279,7 +278,7 @@ def launcher() -> Any:
 
 def translation_unit(source: str) -> str:
     """The C++ of an exact source, with a function that runs a grid of it."""
-    text, call, _ = instance(source)
+    text, call = instance(source)
     return f'{SHIM}\n#line 1 "kernel.metal"\n{text}\n#line 1 "grid"\n{GRID.replace("CALL", call)}\n'
 
 
@@ -382,9 +381,6 @@ def _cells(raw: Any, shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
     return mx.array(raw.view(str(dtype).removeprefix("mlx.core.")).reshape(shape), dtype)
 
 
-_sources: dict[Any, str] = {}
-
-
 def metal_kernel(
     name: str,
     input_names: Sequence[str],
@@ -398,6 +394,7 @@ def metal_kernel(
     maker = {"name": name, "input_names": input_names, "output_names": output_names, "source": source, "header": header} | options
     if not ensure_row_contiguous:
         raise NotImplementedError("the simulated device has row contiguous inputs only")
+    sources: dict[Any, str] = {}
 
     def kernel(
         *,
@@ -415,10 +412,10 @@ def metal_kernel(
         call |= {"grid": grid, "threadgroup": threadgroup}
         # All that the text depends on: an array of fewer than 8 elements is a constant, and one without axes a reference.
         kinds = tuple((x.dtype, x.size < 8, x.ndim > 0) for x in inputs)
-        key = (name, source, header, str(options), kinds, tuple(output_dtypes), tuple(map(tuple, template or [])))
-        if key not in _sources:
-            _sources[key] = exact_source(maker, call)
-        exact = _sources[key]
+        key = (kinds, tuple(output_dtypes), tuple(map(tuple, template or [])))
+        if key not in sources:
+            sources[key] = exact_source(maker, call)
+        exact = sources[key]
         if verbose:
             print(exact)
         cells = [_numpy(x) for x in inputs]
@@ -439,8 +436,8 @@ def metal_kernel(
     return kernel
 
 
-def simulate(make: Callable[..., Any] = metal_kernel, dialect: str = "metal") -> Callable[[], None]:
-    """Makes the backend "mlx:kernel" run its kernels with `make`, here with the simulated device; returns what ends it."""
+def simulate() -> Callable[[], None]:
+    """Makes the backend "mlx:kernel" run its kernels on the simulated device; returns what ends it."""
     from pooling._mlx import _kernel
 
     def put(**functions: Any) -> None:
@@ -450,5 +447,5 @@ def simulate(make: Callable[..., Any] = metal_kernel, dialect: str = "metal") ->
             getattr(value, "cache_clear", lambda: None)()
 
     kept = {"dialect": _kernel.dialect, "device_kernel": _kernel.device_kernel}
-    put(dialect=lambda: dialect, device_kernel=make)
+    put(dialect=lambda: "metal", device_kernel=metal_kernel)
     return lambda: put(**kept)

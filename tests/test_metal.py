@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import metal
+import mlx.core as mx
 import numpy as np
 import pytest
 
-mx = pytest.importorskip("mlx.core", reason="the mlx extra is not installed")
-
-import metal  # noqa: E402
-
-import pooling  # noqa: E402
-from pooling._dtypes import DTYPES  # noqa: E402
+import pooling
+from pooling._dtypes import DTYPES
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulated device needs Linux and g++")
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from agreement import check
 
 import pooling
 from pooling._dtypes import ARITHMETIC, DTYPES, numpy_dtype, types_of
+from pooling._mlx._arrays import TYPES  # needs mlx
+from pooling._mlx._convert import convert
 from pooling.testing import data
-
-mx = pytest.importorskip("mlx.core", reason="the mlx extra is not installed")
-
-from pooling._mlx._arrays import TYPES  # noqa: E402  # needs mlx
-from pooling._mlx._convert import convert  # noqa: E402
 
 ASKED = [None, *(name for name in DTYPES if name != "bool")]
 KINDS = [types_of(arithmetic, cell, asked) for arithmetic in ARITHMETIC for cell in DTYPES for asked in ASKED]
