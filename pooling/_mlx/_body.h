@@ -4,18 +4,22 @@
 // first part; the second part is what MLX makes a kernel of. A mode comes in as its expressions (LIFT, JOIN, SECOND, FINISH, of
 // _modes), never by name. The other #defines:
 //
-//   REDUCE       values of windows; or else SCATTER or SLOPE, gradients: the windows that cover a cell
-//   K0 K1 K2     taps of an axis: at most 2, or 3, in loops to unroll; 0: any number; 1: no window here, cell o is read
-//   DEPTH_FIRST  axes 0, 1, 2 are D, H, W and not W, H, D; 0 is the innermost loop
-//   PLAIN        every axis slides, and nothing is dilated or spaced: no division is needed
+//   REDUCE       values of windows. INDEXED: with the flat index of their cell. LAST: this pass finishes the values.
+//                CARRIED: an earlier pass has pooled other axes, and its results are what is read (likewise below)
 //   PAIRWISE     sums in the pairwise order
 //   SCALED       the p-norm: once more, divided by the largest cell, where its sum leaves float32's range
-//   INDEXED      values come with the flat index of their cell; CARRIED: so do the inputs, which are an earlier pass's results
-//   LAST         this pass finishes the values
 //   COUNT        the divisor: 0: given; 1: the product of the taps in the padded extent; 2: of those in the data
+//   SCATTER      a cell's gradient from the windows that chose it, which are among those that cover it; or SORTED: in a list
+//   WIDE         sums of |x|**p, or of what comes of them, in numbers that do not overflow. NORM: their root; SHARE: what a
+//                window gives to each of its cells, by a factor that is the cell's own; SLOPE: multiplied by it
+//   K0 K1 K2     taps of an axis: at most 2, or 3, in loops to unroll; 0: any number; 1: no window here, cell o is read
+//   DEPTH_FIRST  axes 0, 1, 2 are D, H, W and not W, H, D; 0 is the innermost loop
+//   HIGH DEEP    whether the result has more than one cell along H, along D
+//   PLAIN        every axis slides, and nothing is dilated or spaced: no division is needed
 //
 // Template arguments: positions P, working values V (unsigned where sums wrap), accumulators A, finished values F, results R.
 // In Metal `kernel` is a keyword, and a pointer's type depends on the size of its array: so no function here takes a pointer.
+// NVRTC contracts a * b + c: where the bits matter (values, divisors, gradients of choices) no sum has a product in it.
 namespace pooling {
 
 // A pooled axis: cells are read and outs made. Positions below reach are data, of which every (skip * factor)-th is a cell;
@@ -151,7 +155,7 @@ struct Along<E, 0> {
 #endif
 #endif
 
-#if SLOPE
+#if WIDE
 // A number part * 2**exponent: powers of norms leave float32's range where their products with powers of cells do not.
 struct Wide {
   float part;
@@ -183,6 +187,10 @@ FUNCTION Wide power(Wide x, float q) {
   w.exponent += x.exponent;
   if (q == 1) return w;
   if (q == 2) return times(w, w);
+  if (q == 0.5f) {
+    int32_t odd = w.exponent & 1;
+    return Wide{sqrt(odd ? 2 * w.part : w.part), (w.exponent - odd) / 2};
+  }
   float a = fmax(-1e8f, fmin(1e8f, q * float(w.exponent))), b = fmax(-1e8f, fmin(1e8f, q * log2(w.part)));
   return Wide{exp2(a - floor(a) + (b - floor(b))), int32_t(floor(a) + floor(b))};
 }
@@ -228,7 +236,7 @@ const E identity = V(IDENTITY);
 #endif
 const float p = reals[0];
 #if SCALED
-V scale = 0;
+V scale = 1;
 for (bool again = false;; again = true) {
   V largest = 0;
 #endif
@@ -314,9 +322,7 @@ TAPS(2) TAPS(1) TAPS(0) {
 y[place] = R(sum);
 #endif
 
-#if SLOPE
-// Three things to do, each for every cell and in one pass or more, of which LAST is the last. FORWARD: a window's sum of
-// powers |x|**p, made its share g * norm**(1 - p). Then backward: the shares of the windows over a cell, times |x|**(p - 1).
+#if WIDE
 const float p = reals[0];
 pooling::Wide all = {0, 0};
 TAPS(2) TAPS(1) TAPS(0) {
@@ -327,17 +333,19 @@ TAPS(2) TAPS(1) TAPS(0) {
   all = pooling::plus(all, pooling::power(pooling::wide(fabs(float(x[at]))), p));
 #endif
 }
-#if FORWARD && LAST
-const pooling::Wide share = pooling::times(pooling::wide(float(g[place])), pooling::power(all, (1 - p) / p));
-if (all.part != 0) all = share;
-#endif
-#if LAST && !FORWARD
+#if NORM
+const pooling::Wide norm = pooling::power(all, 1 / p);
+y[place] = R(ldexp(norm.part, norm.exponent));
+#elif SLOPE
 const float own = float(x[place]);
 const pooling::Wide result = pooling::times(pooling::power(pooling::wide(fabs(own)), p - 1), all);
 const bool none = own == 0 || pooling::counted(D, oD) * pooling::counted(H, oH) * pooling::counted(W, oW) == 0;
 const float size = none ? 0.0f : own == own ? ldexp(result.part, result.exponent) : own;
 y[place] = R(own < 0 ? -size : size);
 #else
+#if SHARE
+if (all.part != 0) all = pooling::times(pooling::wide(float(g[place])), pooling::power(all, (1 - p) / p));
+#endif
 parts[place] = all.part;
 exponents[place] = all.exponent;
 #endif

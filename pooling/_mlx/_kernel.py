@@ -2,8 +2,11 @@
 
 One thread makes one cell of the canonical view, so nothing is added by two threads and every result is the same each time:
 gradients gather, a cell from the windows that cover it. A kernel is made for a mode, its types and a few flags; sizes are an
-array that it reads. Pooling several axes is one launch, or a launch for some and then for the others, whichever counts fewer
-operations: a large window then costs the sum of its sides, not their product.
+array that it reads.
+
+Pooling several axes is one launch, or a launch for some and then for the others, whichever counts fewer operations: a large
+window then costs the sum of its sides, not their product. Where cells may count twice (max, min) a long side is made of
+windows of windows. A p-norm in several launches, and its gradient, are sums of numbers with an exponent of their own (WIDE).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import product
+from itertools import chain, product
 from math import gcd, inf, log2, prod
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,15 @@ from pooling._modes import COMBINES, SUM, Reduction
 Names = tuple[str, ...]
 Kinds = dict[str, str]  # element types by name
 Axes = tuple[Axis, ...]  # D, H, W
+Pass = tuple[Axes, tuple[int, ...]]  # the axes of a launch, and which of them it pools
 
 BLOCK = 256  # threads in a threadgroup
+CELLS = LIMIT - BLOCK  # a grid is made of whole blocks, and counted in 32 bits
+# Costs in operations, one of which is a tap that is read and joined. Estimates: no GPU has confirmed them yet.
 LANES = 2**15  # fewer threads than these take no less time
-VISIT = 8  # what a thread costs before its first tap, in taps
+VISIT = 16  # a thread before its first tap: positions, and one cell written
+LAUNCH = 2**21
+SORT = 64  # a key, for each doubling of the keys
 FUNCTIONS, BODY = Path(__file__).with_name("_body.h").read_text(encoding="utf-8").split("// ---- the kernel ----\n")
 
 # What the dialects do not have in common. Metal's words come with the header that MLX puts before every kernel.
@@ -90,7 +98,7 @@ def refuses(x_size: int, y_size: int, types: Types, reduction: Reduction | None)
     wide = (types.cell, types.result) if inside else (types.cell, types.accumulate, types.finish, types.result)
     if "float64" in wide:
         return 'it needs float64, which GPUs do not have in MLX; backend="cpu" and MLX\'s CPU device do.'
-    if max(x_size, y_size) >= LIMIT:
+    if max(x_size, y_size) > CELLS:
         return f"the kernel counts cells in 32 bits, and an array has {max(x_size, y_size)}; backend='mlx:ops' takes it."
     return None
 
@@ -105,12 +113,20 @@ def _kernel(language: str, make: Any, inputs: Names, outputs: Names, flags: Name
     return make(f"pooling_{stamp}", inputs, outputs, BODY, header)  # MLX keeps what is compiled by name, and by template
 
 
+def _no_vmap(*_: Any) -> Any:
+    raise RuntimeError("MLX's kernels cannot be mapped by mx.vmap: use backend='mlx:ops'")
+
+
+_guarded: Any = mx.custom_function(lambda *inputs: inputs)  # vmap meets it before the kernel, and gets a sentence
+_guarded.vmap(_no_vmap)
+
+
 @dataclass(frozen=True)
 class Nest:
     """The axes D, H, W of a launch, those of them that it pools, and what it reads: (outer, D, H, W, inner)."""
 
     axes: Axes
-    pooled: frozenset[int]
+    pooled: tuple[int, ...]
     shape: tuple[int, ...]
 
     @property
@@ -137,7 +153,7 @@ class Nest:
         arrays = " ".join(str(x.dtype) for x in inputs.values())
         kernel = _kernel(dialect() or "", device_kernel, tuple(inputs), tuple(outputs), lines, arrays)
         result: list[mx.array] = kernel(
-            inputs=list(inputs.values()),
+            inputs=_guarded(*inputs.values()),
             template=[(name, TYPES[kind]) for name, kind in ({"P": wide.__name__} | types).items()],
             grid=(-(-prod(made) // BLOCK) * BLOCK, 1, 1),
             threadgroup=(BLOCK, 1, 1),
@@ -147,7 +163,11 @@ class Nest:
         return result
 
 
-FLAGS = ("REDUCE", "SCATTER", "SORTED", "SLOPE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "FORWARD", "LAST", "COUNT")
+FLAGS = (
+    *("REDUCE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "LAST", "COUNT"),  # values
+    *("SCATTER", "SORTED"),  # gradients of choices
+    *("WIDE", "NORM", "SHARE", "SLOPE"),  # norms of large windows, and gradients
+)
 
 
 def _step(axis: Axis) -> tuple[int, int, int, int]:
@@ -213,21 +233,44 @@ def _identical(axis: Axis) -> bool:
     return axis == Axis(axis.n, 1, 1, 1, 0, axis.after, axis.n)
 
 
-@lru_cache(maxsize=1024)
-def _passes(three: Axes, carried: int, depth_first: bool) -> tuple[tuple[int, ...], ...]:
-    """The axes that each launch pools: the grouping that takes the fewest operations."""
+def _links(axis: Axis) -> tuple[Axis, ...]:
+    """The axis as windows of windows, where values may count twice: up to eight taps a pass, and the last one's two overlap."""
+    if axis.shares or axis.spacing > 1 or axis.kernel < 4:
+        return (axis,)
+    links: list[Axis] = []
+    n, before, done, reach = axis.n, axis.before, 1, (axis.out - 1) * axis.stride + 1
+    while 2 * done < axis.kernel:
+        taps = min(8, (axis.kernel - 1) // done)
+        starts = reach + (axis.kernel - taps * done) * axis.dilation
+        links.append(Axis(n, taps, 1, done * axis.dilation, before, 0, starts))
+        n, before, done = starts, 0, taps * done
+    return (*links, Axis(n, 2, axis.stride, (axis.kernel - done) * axis.dilation, before, 0, axis.out))
 
-    def cost(groups: tuple[tuple[int, ...], ...]) -> float:
+
+@lru_cache(maxsize=1024)
+def _passes(three: Axes, carried: int, idempotent: bool, depth_first: bool) -> tuple[Pass, ...]:
+    """The launches that take the fewest operations: some axes together or each alone, long windows at once or by links."""
+
+    def cost(passes: list[Pass]) -> float:
         sizes, total = [*map(_size, three)], 0.0
-        for group in groups:
+        for now, group in passes:
             for i in group:
-                sizes[i] = three[i].out
+                sizes[i] = now[i].out
             cells = carried * prod(sizes)
-            total += max(cells, LANES) * (prod(_taps(three[i]) for i in group) + VISIT) if cells < LIMIT else inf
+            total += max(cells, LANES) * (prod(_taps(now[i]) for i in group) + VISIT) + LAUNCH if cells <= CELLS else inf
         return total
 
     order = tuple(i for i in ((0, 1, 2) if depth_first else (2, 1, 0)) if not _identical(three[i]))
-    return min(_groupings(order), key=cost)
+    choices: list[list[Pass]] = []
+    for groups in _groupings(order):
+        ways: list[list[list[Pass]]] = [[[(three, group)]] for group in groups]
+        for way, group in zip(ways, groups, strict=True):
+            if idempotent and len(group) == 1:
+                (a,) = group
+                way.append([((*three[:a], link, *three[a + 1 :]), group) for link in _links(three[a])])
+        choices += [list(chain.from_iterable(chosen)) for chosen in product(*ways)]
+    best = min(choices, key=cost)
+    return tuple(best)
 
 
 def _identity(identity: str, cell: str) -> str:
@@ -249,37 +292,40 @@ def reduce(
     """The values, and if asked for the indices as int32."""
     types, row, combine = single(types), reduction.row, COMBINES[reduction.row.combine]
     shape, three = layout.resized(x.shape, geometry.outs), axes(geometry)
-    values, indices = canonical(_guarded(x), layout), None
-    if DTYPES[types.cell].kind == "b":
-        values = values.view(mx.uint8)
-    floats, again = DTYPES[types.accumulate].kind == "f", bool(row.limit)  # a norm of norms is the norm
+    values, indices = canonical(x, layout), None
+    truth, floats = DTYPES[types.cell].kind == "b", DTYPES[types.accumulate].kind == "f"
+    values = values.view(mx.uint8) if truth else values
+    depth_first = not combine.idempotent
+    passes = _passes(three, values.shape[0] * values.shape[4], combine.idempotent, depth_first)
+    made = types.result if DTYPES[types.result].cell == types.finish else types.finish  # what a plain cast rounds to
+    if row.limit and len(passes) > 1:
+        (values,) = _wide(three, {"x": values != 0 if truth else values}, reduction.p, "NORM", {}, made).values()
+        passes = ()
     working = types.accumulate if floats or not combine.wraps else "uint64"
     divisor = reduction.divisor if row.divides else 1
     reals = mx.array(np.array([reduction.p, np.int64(divisor or 1)], np.float32))
-    depth_first = not combine.idempotent
-    passes = _passes(three, values.shape[0] * values.shape[4], depth_first)
-    for number, group in enumerate(passes):
+    for number, (now, group) in enumerate(passes):
         first, last = number == 0, number == len(passes) - 1
-        defines = {
+        flags = {
             "REDUCE": 1,
-            "LIFT": row.cell if first or again else "x",
+            "LIFT": row.cell if first else "x",
             "JOIN": combine.expression,
             "SECOND": combine.second or "false",
             "FINISH": row.finish,
             "IDENTITY": _identity(row.identity, types.cell),
-            "READ(x)": "((x) != 0)" if first and DTYPES[types.cell].kind == "b" else "x",
-            "PAIRWISE": int(floats and depth_first and not again),
-            "SCALED": int(again),
+            "READ(x)": "((x) != 0)" if first and truth else "x",
+            "PAIRWISE": int(floats and depth_first and not row.limit),
+            "SCALED": int(bool(row.limit)),
             "INDEXED": int(indexed),
             "CARRIED": int(indexed and not first),
-            "LAST": int(last or again),
+            "LAST": int(last),
             "COUNT": 0 if not last or divisor is not None else 1 if reduction.include_pad else 2,
         }
-        made = working if not last else types.result if DTYPES[types.result].cell == types.finish else types.finish
-        kinds = {"V": working, "A": types.accumulate, "F": types.finish, "R": made}
+        result = made if last else working
+        kinds = {"V": working, "A": types.accumulate, "F": types.finish, "R": result}
         inputs = {"x": values, "reals": reals} | ({} if indices is None else {"chosen": indices})
-        outputs = {"y": made} | ({"indices": "int32"} if indexed else {})
-        values, *rest = Nest(three, frozenset(group), values.shape).launch(defines, depth_first, kinds, inputs, outputs)
+        outputs = {"y": result} | ({"indices": "int32"} if indexed else {})
+        values, *rest = Nest(now, group, values.shape).launch(flags, depth_first, kinds, inputs, outputs)
         indices = rest[0] if rest else None
     values = restored(convert(values, made, types.result), layout, shape)
     return (values,) if indices is None else (values, restored(indices, layout, shape))
@@ -296,11 +342,11 @@ def _back(geometry: Geometry, like: mx.array, layout: Layout) -> tuple[Axes, tup
 def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
     """Every cell's g, from the windows that chose it: it asks all that cover it, or finds them in a sorted list of all."""
     three, shape = _back(geometry, g, layout)
-    arrays = {"g": canonical(_guarded(g), layout), "chosen": canonical(_int32(indices, geometry.plane), layout)}
+    arrays = {"g": canonical(g, layout), "chosen": canonical(_int32(indices, geometry.plane), layout)}
     if _sorts(three):
         arrays["keys"] = _keys(arrays.pop("chosen"), geometry.plane)
     kinds = {"A": DTYPES[types.cell].sum, "R": types.cell}
-    nest = Nest(three, frozenset(range(3)), arrays["g"].shape)
+    nest = Nest(three, (0, 1, 2), arrays["g"].shape)
     (y,) = nest.launch({"SORTED" if "keys" in arrays else "SCATTER": 1}, False, kinds, arrays, {"y": types.cell})
     return restored(y, layout, shape)
 
@@ -309,7 +355,7 @@ def _sorts(three: Axes) -> bool:
     """Whether sorting the windows of a plane by their cells takes fewer operations than asking all that cover a cell."""
     cells, windows = prod(axis.out for axis in three), prod(map(_size, three))
     depth = log2(windows) + 1
-    return windows * depth * VISIT + cells * (depth * 2 + VISIT) + windows < cells * (prod(map(_taps, three)) + VISIT)
+    return windows * depth * SORT + cells * (depth + VISIT) + windows < cells * (prod(map(_taps, three)) + VISIT)
 
 
 def _keys(chosen: mx.array, plane: int) -> mx.array:
@@ -317,36 +363,42 @@ def _keys(chosen: mx.array, plane: int) -> mx.array:
     outer, *sizes, inner = chosen.shape
     windows = prod(sizes)
     wide = mx.int32 if (plane + 1) * windows < LIMIT else mx.int64
-    numbers = mx.arange(windows, dtype=wide).reshape(1, -1, 1)
-    return mx.sort(chosen.reshape(outer, windows, inner).astype(wide) * windows + numbers, axis=1)
+    cells = mx.clip(chosen, -1, plane).astype(wide).reshape(outer, windows, inner)
+    return mx.sort(cells * windows + mx.arange(windows, dtype=wide).reshape(1, -1, 1), axis=1)
 
 
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
-    """The gradient of the p-norm: sums of powers, each window's share of g, and these summed over the windows of a cell."""
-    cells, reals = canonical(_guarded(x), layout), mx.array(np.array([reduction.p, 1], np.float32))
-    three, shape = _back(geometry, g, layout)
-    passes = [(axes(geometry), group, 1) for group in _passes(axes(geometry), cells.shape[0] * cells.shape[4], False)]
-    passes += [(three, group, 0) for group in _passes(three, cells.shape[0] * cells.shape[4], False)]
-    arrays, read, last = {"x": cells}, cells.shape, False
-    for number, (nest, group, forward) in enumerate(passes):
-        last, carried = number == len(passes) - 1, number > 0
-        share = forward and not passes[number + 1][2]
-        arrays |= {"g": canonical(_guarded(g), layout)} if share else {"x": cells} if last else {}
-        defines = {"SLOPE": 1, "CARRIED": int(carried), "FORWARD": forward, "LAST": int(share or last), "COUNT": 2}
-        kinds, outputs = ({"R": types.cell}, {"y": types.cell}) if last else ({}, {"parts": "float32", "exponents": "int32"})
-        made = Nest(nest, frozenset(group), read).launch(defines, False, kinds, arrays | {"reals": reals}, outputs)
-        arrays, read = dict(zip(("part", "exponent"), made, strict=False)), made[0].shape
-    return restored(made[0], layout, shape)
+    """The gradient of the p-norm: each window's share of g over its sum of powers, summed over the windows of a cell."""
+    cells, (back, shape) = canonical(x, layout), _back(geometry, g, layout)
+    shares = _wide(axes(geometry), {"x": cells}, reduction.p, "SHARE", {"g": canonical(g, layout)}, None)
+    (y,) = _wide(back, shares, reduction.p, "SLOPE", {"x": cells}, types.cell).values()
+    return restored(y, layout, shape)
+
+
+def _wide(
+    three: Axes, arrays: dict[str, mx.array], p: float, finish: str, more: dict[str, mx.array], result: str | None
+) -> dict[str, mx.array]:
+    """Sums of numbers of any size: of cells' powers, or of what was made here before. The last pass reads more, and finishes."""
+    reals, parts = mx.array(np.array([p, 1], np.float32)), {"parts": "float32", "exponents": "int32"}
+    first = next(iter(arrays.values()))
+    passes = _passes(three, first.shape[0] * first.shape[4], False, False)
+    for number, (_, group) in enumerate(passes):
+        last = number == len(passes) - 1
+        flags = {"WIDE": 1, "CARRIED": int("part" in arrays), finish: int(last), "COUNT": 2}
+        inputs = arrays | (more if last else {}) | {"reals": reals}
+        outputs = {"y": result} if last and result else parts
+        nest = Nest(three, group, next(iter(arrays.values())).shape)
+        made = nest.launch(flags, False, {"R": result} if last and result else {}, inputs, outputs)
+        arrays = dict(zip(("part", "exponent"), made, strict=False))
+    return arrays
 
 
 def _int32(indices: mx.array, plane: int) -> mx.array:
-    """Indices as int32, with -1 for those that are no cell of the plane."""
+    """Indices as int32; what is no cell of the plane stays none."""
     if indices.dtype.size < 4 or indices.dtype == mx.int32:
         return indices.astype(mx.int32)
-    outside = indices >= mx.array(plane, indices.dtype)
-    if indices.dtype == mx.int64:
-        outside = outside | (indices < 0)
-    return mx.where(outside, -1, indices).astype(mx.int32)
+    indices = mx.minimum(indices, mx.array(plane, indices.dtype))
+    return (mx.maximum(indices, -1) if indices.dtype == mx.int64 else indices).astype(mx.int32)
 
 
 def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:
@@ -360,18 +412,3 @@ def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...
     last = mx.full((total + 1,), -1, mx.int32).at[places.reshape(-1)].maximum(mx.arange(x.size, dtype=mx.int32))[:-1]
     y = mx.where(last < 0, mx.zeros((), x.dtype), mx.take(cells.reshape(-1), mx.maximum(last, 0)))
     return restored(y, layout, shape)
-
-
-# ---- transformations -----------------------------------------------------------------------------------------
-
-
-def _identity_of(x: mx.array) -> mx.array:
-    return x
-
-
-def _no_vmap(*_: Any) -> Any:
-    raise RuntimeError("MLX's kernels cannot be mapped by mx.vmap: use backend='mlx:ops'")
-
-
-_guarded: Any = mx.custom_function(_identity_of)  # so that vmap says what to do before it meets the kernel
-_guarded.vmap(_no_vmap)

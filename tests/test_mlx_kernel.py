@@ -1,0 +1,131 @@
+"""The kernel where small arrays do not lead it, and that a wrong one is found.
+
+What it computes otherwise is test_agreement.py's. All of it runs on the simulated device of metal.py where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import metal
+import mlx.core as mx
+import numpy as np
+import pytest
+from agreement import BACKENDS, backward_bound, check, forward_bound, label, modes
+
+import pooling
+from pooling._mlx import _kernel
+from pooling.testing import ADAPTIVE_CASES, CASES, data, oracle
+
+SIMULATED = mx.default_device() == mx.Device(mx.cpu)
+ORACLES = (oracle.pool, oracle.pool_backward)
+
+
+def clear():
+    """Forgets what depends on the text or the costs."""
+    for value in list(vars(_kernel).values()):
+        getattr(value, "cache_clear", lambda: None)()
+
+
+@pytest.fixture
+def every_plan(monkeypatch):
+    """Costs under which small windows too are pooled axis by axis, in links, in wide numbers and by sorting."""
+    for name, cost in {"LAUNCH": 0, "VISIT": 0, "SORT": 0, "LANES": 1}.items():
+        monkeypatch.setattr(_kernel, name, cost)
+    clear()
+    yield
+    clear()
+
+
+@pytest.mark.parametrize("row", modes(), ids=label)
+def test_the_plans_of_large_windows(row, every_plan):
+    """The cases, with the algorithms that otherwise only large windows get."""
+    mode, options = row
+    p = options.get("p", 2.0)
+    for case in CASES:
+        arguments = case.arguments(mode) | options
+        indexed = {"return_indices": True} if mode in ("max", "min") else {}
+        for kind in ("real", "special"):
+            x = data(case.x_shape, "float32", 1, kind)
+            want = oracle.pool(x, mode, **arguments, **indexed)
+            got = pooling.pool(x, mode, **arguments, **indexed, backend="mlx:kernel")
+            check(got, want, case.name, None if indexed else forward_bound(want, mode, p, case.kernel, "mlx:kernel"))
+        g = data((want[0] if indexed else want).shape, "float32", 2)
+        want = oracle.pool_backward(g, x, mode, **arguments)
+        bound = backward_bound(want, g, x, mode, p, ORACLES, backend="mlx:kernel", **case.arguments(mode))
+        check(pooling.pool_backward(g, x, mode, **arguments, backend="mlx:kernel"), want, (case.name, "gradient"), bound)
+    for case in ADAPTIVE_CASES:
+        x = data(case.x_shape, "float32", 1, "special")
+        want = oracle.adaptive_pool(x, mode, case.output_size, **options)
+        got = pooling.adaptive_pool(x, mode, case.output_size, **options, backend="mlx:kernel")
+        check(got, want, case.name, forward_bound(want, mode, p, x.shape[1:-1], "mlx:kernel"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_squares_leave_float32_and_norms_do_not(scale, backend):
+    x = (data((2, 9, 8, 3), "float32", 1) * np.float32(scale)).astype(np.float32)
+    x[0, :4] = 0
+    for kernel, stride in ((3, 2), (2, 2), ((9, 8), 1)):
+        want = oracle.pool(x, "lp", kernel, stride)
+        assert (want[want != 0] > 0).all() and np.isfinite(want).all() and (want > 0).any()
+        check(pooling.pool(x, "lp", kernel, stride, backend=backend), want, kernel, forward_bound(want, "lp", 2.0, 9, backend))
+
+
+# Each is an edit of the kernel's text, and the name of a case that shows it.
+EDITS = {
+    "a window is one tap short": ("if (tap >= stop)", "if (tap + 1 >= stop)"),
+    "NaN does not win": ("b.value != b.value || second", "second"),
+    "ties go to the last": ("second(a.value, b.value)) ? b : a", "!second(b.value, a.value)) ? b : a"),
+    "blocks of taps are joined too late": ("change > 1; change >>= 1", "change > 3; change >>= 1"),
+    "the divisor leaves out the padding": ("taps_before(a.padded, a,", "taps_before(a.reach, a,"),
+    "the index is one off": ("indices[place] = found.at;", "indices[place] = found.at + 1;"),
+    "a cell takes its neighbour's gradient": ("if (chosen[at] == own)", "if (chosen[at] == own + 1)"),
+    "planes are mixed up": ("H.cells * W.cells * inner + P(place)", "H.cells * W.outs * inner + P(place)"),
+    "dilation is forgotten": ("start + tap * a.dilation", "start + tap"),
+    "padding before is forgotten": ("o * a.stride - a.before, stop", "o * a.stride, stop"),
+    "the order of adding is reversed": ("if (tap != now) {", "if (false) {"),
+    "the p-norm's gradient loses its sign": ("own < 0 ? -size : size", "size"),
+    "it writes past the end": ("y[place] = R(result);", "y[place + 1] = R(result);"),
+    "it reads before the beginning": ("V value = V(READ(x[at]));", "V value = V(READ(x[at - 1]));"),
+}  # fmt: skip
+SHOWING = ("pad_both_strided", "dilated_padded", "ceil_overhang_divisor", "kernel_7", "cube_overlapping", "large_batch")
+
+
+def wrong() -> list[str]:
+    """What differs from the oracle, over a few cases."""
+    found = []
+    for case in (case for case in CASES if case.name in SHOWING):
+        x = data(case.x_shape, "float32", 1, "special")
+        for mode in pooling.MODES:
+            indexed = {"return_indices": True} if mode in ("max", "min") else {}
+            arguments = case.arguments(mode)
+            try:
+                want = oracle.pool(x, mode, **arguments, **indexed)
+                got = pooling.pool(x, mode, **arguments, **indexed, backend="mlx:kernel")
+                check(got, want, bound=None if indexed else forward_bound(want, mode, 2.0, case.kernel, "mlx:kernel"))
+                g = data((want[0] if indexed else want).shape, "float32", 2)
+                want = oracle.pool_backward(g, x, mode, **arguments)
+                bound = backward_bound(want, g, x, mode, 2.0, ORACLES, backend="mlx:kernel", **arguments)
+                check(pooling.pool_backward(g, x, mode, **arguments, backend="mlx:kernel"), want, bound=bound)
+            except (AssertionError, metal.MetalError) as error:
+                found.append(f"{case.name}, {mode}: {error}")
+    return found
+
+
+def test_the_kernel_as_it_is():
+    assert wrong() == []
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a text with a fault is not given to a real device")
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_wrong_kernel_is_found(edit, monkeypatch):
+    old, new = EDITS[edit]
+    assert (_kernel.FUNCTIONS + _kernel.BODY).count(old) == 1, "the text has changed: so must this edit"
+    monkeypatch.setattr(_kernel, "FUNCTIONS", _kernel.FUNCTIONS.replace(old, new))
+    monkeypatch.setattr(_kernel, "BODY", _kernel.BODY.replace(old, new))
+    monkeypatch.setattr(_kernel, "why_not", lambda: None)  # it may fail its own probe; here the cases must find it
+    clear()
+    try:
+        assert wrong()
+    finally:
+        monkeypatch.undo()
+        clear()
