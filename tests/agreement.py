@@ -60,7 +60,7 @@ def refused(backend: str, mode: str, dtype: str, result: str | None = None) -> b
 
 def forward_bound(want: Any, mode: str, p: float, kernel: Any, backend: str = "cpu") -> Any:
     """The bound for a forward result, or None where it is exact."""
-    return lp_bound(want, p, _terms(kernel), **powers(backend)) if mode == "lp" else None
+    return lp_bound(want, p, _terms(kernel, want.ndim - 2), **powers(backend)) if mode == "lp" else None
 
 
 def backward_bound(
@@ -76,8 +76,9 @@ def backward_bound(
     return lp_gradient_bound(want, g, norms, magnitude, p, max(1, min(x.size, 10**6)), **powers(backend))
 
 
-def _terms(kernel: Any) -> int:
-    return int(min(prod(kernel) if isinstance(kernel, tuple) else int(kernel) ** 3, 10**6))
+def _terms(kernel: Any, rank: int) -> int:
+    """The cells of a window; no array here has a million."""
+    return int(min(prod(kernel) if isinstance(kernel, tuple) else int(kernel) ** rank, 10**6))
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
-"""Windows along ONE axis of a canonical array: partial values in, one combined value per window out.
+"""Windows along ONE axis of an array: partial values in, one combined value per window out.
 
-It owns the choice of algorithm, by counting, and the order of adding (section by position in the window: S(k) = S(h) +
+It owns the choice of algorithm, by counting, and the order of adding (by position in the window: S(k) = S(h) +
 S(k - h), h the largest power of two below k). What it works on are parts, arrays that are cut and combined together: a
 value alone, or a value and its index. No window is ever materialised, and no value is looked at, so that it can be traced.
 
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from pooling._geometry import Axis, cached
+from pooling._geometry import CACHED, Axis, cached
 
 Parts = tuple[mx.array, ...]
 T = TypeVar("T")
@@ -34,7 +34,7 @@ EDGES = 8  # windows at the ends, and taps of one, that are handled one by one
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """How the parts of two neighbours become one, what each part is where there is no cell, and whether a cell may count twice."""
+    """How the parts of two neighbours become one, what a part is where there is no cell, whether a cell may count twice."""
 
     combine: Callable[[Parts, Parts], Parts]
     empty: tuple[Any, ...]
@@ -62,8 +62,17 @@ def filled(parts: Parts, at: int, count: int, values: Sequence[Any]) -> Parts:
 
 
 def joined(pieces: Sequence[Parts], at: int) -> Parts:
-    """Pieces side by side along axis `at`."""
-    return pieces[0] if len(pieces) == 1 else tuple(mx.concatenate(list(piece), at) for piece in zip(*pieces, strict=True))
+    """Pieces side by side along axis `at`; a part may still be one cell wide where another piece is not."""
+    return pieces[0] if len(pieces) == 1 else tuple(_concatenated(list(piece), at) for piece in zip(*pieces, strict=True))
+
+
+def _concatenated(pieces: list[mx.array], at: int) -> mx.array:
+    widest = [max(sizes) for sizes in zip(*(piece.shape for piece in pieces), strict=True)]
+    shapes = [(*widest[:at], piece.shape[at], *widest[at + 1 :]) for piece in pieces]
+    whole = [
+        piece if piece.shape == shape else mx.broadcast_to(piece, shape) for piece, shape in zip(pieces, shapes, strict=True)
+    ]
+    return mx.concatenate(whole, at)
 
 
 def padded(parts: Parts, at: int, before: int, after: int, values: Sequence[Any]) -> Parts:
@@ -83,6 +92,19 @@ def taken(parts: Parts, at: int, indices: np.ndarray[Any, Any]) -> Parts:
     return tuple(mx.take(part, chosen, axis=at) for part in parts)
 
 
+def pick(condition: mx.array, yes: mx.array, no: mx.array | None = None) -> mx.array:
+    """mx.where on bits, `no` being 0 if left out: MLX's own branches per cell, 10 ns where a CPU guesses wrong; this takes 1.
+
+    By arithmetic modulo 2**n: under vmap MLX's bitwise operations lose an axis where one side alone has it.
+    """
+    bits = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}[yes.dtype.size]
+    mask, chosen = condition.astype(bits), yes.view(bits)
+    if no is None:
+        return (chosen * mask).view(yes.dtype)
+    other = no.view(bits)
+    return (other + (chosen - other) * mask).view(yes.dtype)
+
+
 def half(k: int) -> int:
     """The largest power of two below k."""
     return 1 << (k - 1).bit_length() - 1
@@ -98,9 +120,7 @@ def tree(taps: Sequence[tuple[int, int]], size: int, leaf: Callable[[int], T], c
         return tree(taps, h, leaf, combine, first)
     if split == 0:
         return tree(taps, size - h, leaf, combine, first + h)
-    return combine(
-        tree(taps[:split], h, leaf, combine, first), tree(taps[split:], size - h, leaf, combine, first + h)
-    )
+    return combine(tree(taps[:split], h, leaf, combine, first), tree(taps[split:], size - h, leaf, combine, first + h))
 
 
 # ---- windows whose taps are all cells --------------------------------------------------------------------------------
@@ -111,13 +131,12 @@ def _levels(k: int, stride: int, dilation: int, out: int) -> list[tuple[int, int
 
     Only cells a common divisor apart are still needed: with an even stride every level halves the array.
     """
-    levels, apart, h, blocks = [], gcd(stride, dilation), 1, k
+    levels, h, blocks = [], 1, k
     while blocks > 1:
-        last = blocks // 2 == 1
-        next_apart = stride if last else gcd(stride, 2 * h * dilation)
-        count = ((out - 1) * stride + (blocks // 2 - 1) * 2 * h * dilation) // next_apart + 1
-        levels.append((blocks, h * dilation, next_apart, count))
-        apart, h, blocks = next_apart, 2 * h, blocks // 2
+        apart = stride if blocks < 4 else gcd(stride, 2 * h * dilation)
+        count = ((out - 1) * stride + (blocks // 2 - 1) * 2 * h * dilation) // apart + 1
+        levels.append((blocks, h * dilation, apart, count))
+        h, blocks = 2 * h, blocks // 2
     return levels
 
 
@@ -172,7 +191,9 @@ def along(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
         return parts
     if axis.shares:
         return _gathered(parts, at, axis, fold)
-    return _sliding(parts, at, axis, fold) if axis.spacing == 1 or axis.n == 1 else _spaced(parts, at, axis, fold)
+    if axis.n == 1 and axis.out <= CACHED:
+        return _repeated(parts, at, axis, fold)
+    return _sliding(parts, at, axis, fold) if axis.spacing == 1 else _spaced(parts, at, axis, fold)
 
 
 def trivial(axis: Axis) -> bool:
@@ -180,11 +201,32 @@ def trivial(axis: Axis) -> bool:
     return axis.kernel == axis.stride == axis.spacing == 1 and axis.out == axis.n and axis.before == 0 and not axis.shares
 
 
+def _repeated(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
+    """The only cell, in every window that has it."""
+    runs = [(covers, len(list(run))) for covers, run in groupby((first_cells(axis) == 0).tolist())]
+    if len(runs) > EDGES:
+        return _gathered(parts, at, axis, fold)
+    shapes = [(*part.shape[:at], axis.out, *part.shape[at + 1 :]) for part in parts]
+    whole = tuple(mx.broadcast_to(part, shape) for part, shape in zip(parts, shapes, strict=True))
+    return joined([cut(whole, at, 0, n) if covers else filled(parts, at, n, fold.empty) for covers, n in runs], at)
+
+
 def holes(axis: Axis) -> bool:
     """Whether some window has a tap that is no cell."""
     return not axis.shares and (
         axis.spacing > 1 or axis.before > 0 or (axis.out - 1) * axis.stride - axis.before + axis.extent > axis.n
     )
+
+
+def first_cells(axis: Axis) -> np.ndarray[Any, Any]:
+    """The first cell of every window; -1 where it has none."""
+    ranges = axis.ranges()
+    if ranges is not None:
+        return np.frombuffer(ranges[0], np.int64)
+    starts = np.arange(axis.out, dtype=np.int64) * axis.stride - axis.before
+    taps = np.maximum(0, -(starts // axis.dilation))
+    cells = starts + taps * axis.dilation
+    return np.where((taps < axis.kernel) & (cells < axis.n), cells, -1)
 
 
 def _lanes(parts: Parts, at: int) -> int:
@@ -249,9 +291,14 @@ class _Class:
     regular: bool  # whether the order is that of a window of len(taps) cells
 
 
+def _pair(a: Any, b: Any) -> Any:
+    return a, b
+
+
 def _nested(taps: Sequence[tuple[int, int]], size: int) -> Any:
     """The order of adding as nested pairs."""
-    return tree(taps, size, lambda offset: offset, lambda a, b: (a, b)) if taps else None
+    leaf: Callable[[int], Any] = int
+    return tree(taps, size, leaf, _pair) if taps else None
 
 
 @lru_cache(maxsize=256)
@@ -283,6 +330,8 @@ def _spaced(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
     start, count = shift // spacing, (axis.out - 1 + shift) // spacing - shift // spacing + 1
     offsets = [offset for group in classes for _, offset in group.taps] or [0]
     left, right = max(0, -start - min(offsets)), max(0, start + count + max(offsets) - m)
+    if left + right > 2 * (m + axis.out):
+        return _gathered(parts, at, axis, fold)
     wide, lanes = padded(parts, at, left, right, fold.empty), _lanes(parts, at)
 
     def values(group: _Class) -> Parts:
@@ -342,14 +391,15 @@ def _gathers(axis: Axis) -> tuple[list[Level], list[int], Array]:
     def occupied(start: Array, size: int) -> Array:
         low = np.maximum(0, -(start // d))
         low += (-(start // common % period) * inverse - low) % period
-        return (low <= np.minimum(size - 1, (axis.n - 1 - start) // d)) & (start % common == 0)
+        found: Array = (low <= np.minimum(size - 1, (axis.n - 1 - start) // d)) & (start % common == 0)
+        return found
 
     def need(start: Array, size: int) -> None:
         start = start[occupied(start, size)]
         needed[size] = np.unique(np.concatenate([needed[size], start]) if size in needed else start)
 
     def place(start: Array, size: int) -> Array:
-        index = start // axis.spacing if size == 1 else np.searchsorted(needed[size], start)
+        index: Array = start // axis.spacing if size == 1 else np.searchsorted(needed[size], start)
         return np.where(occupied(start, size), index, length(size))
 
     def length(size: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from math import inf, prod
 from typing import Any
 
@@ -18,10 +19,10 @@ import numpy as np
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import LIMIT, Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._along import Fold, Parts, along, cut, holes, trivial
+from pooling._mlx._along import Fold, Parts, along, cut, first_cells, holes, padded, pick, trivial
 from pooling._mlx._arrays import NAMES, TYPES, canonical, divisors, on_cpu, restored, single
 from pooling._mlx._convert import convert
-from pooling._mlx._covers import View
+from pooling._mlx._covers import Residues, Taps, View, by_residue
 from pooling._modes import COMBINES, SUM, Reduction
 
 TILES = 2**13, 2**24  # up to so many cells, and from so many bytes
@@ -101,7 +102,7 @@ def reduce(
         parts = _folded(cells, layout, plan)
         if row.finish != "s":
             s = parts[0].astype(TYPES[types.finish])
-            n = _divisor(layout, geometry, plan.counted, s) if row.divides else None
+            n = divisors(geometry, plan.counted, s.dtype, layout) if row.divides else None
             parts = (_value(row.finish, s=s, n=n, p=reduction.p), *parts[1:])
     if plan.kind != types.cell or types.result != types.cell:
         parts = (convert(parts[0].astype(TYPES[types.finish]), types.finish, types.result), *parts[1:])
@@ -117,6 +118,7 @@ class _Plan:
     order: tuple[tuple[int, Axis], ...]  # of the pooled axes: number among them, and axis
     counted: Reduction
     indexed: bool
+    gaps: bool  # whether some windows have taps that are no cells
     scaled: bool  # whether squares would leave the type's range
     blocks: Callable[..., mx.array] | None  # the operation that reduces whole axes, where windows tile the cells
 
@@ -129,9 +131,10 @@ def _plan(geometry: Geometry, reduction: Reduction, types: Types, indexed: bool)
     kind = types.cell if own else _narrow(types, geometry) if row.arithmetic in ("total", "mean") else types.accumulate
     empty = _identity(row.identity, kind)
     order = [(i, axis) for i, axis in enumerate(geometry.axes) if not trivial(axis)]
+    gaps = any(holes(axis) for _, axis in order)
     if indexed:
         order = list(enumerate(geometry.axes))[::-1]
-        fold = Fold(_chooser(reduction, kind, any(map(holes, geometry.axes))), (empty, -1), True)
+        fold = Fold(_chooser(reduction, kind), (empty,), True)
     else:
         fold = Fold(lambda a, b: tuple(map(combine, a, b)), (empty,), idempotent)
         if idempotent:  # any order gives the same: the axis first that leaves least
@@ -143,19 +146,18 @@ def _plan(geometry: Geometry, reduction: Reduction, types: Types, indexed: bool)
     )  # fmt: skip
     scaled = row.arithmetic == "real" and row.combine == "add" and kind == "float32" and reduction.p == 2
     blocks = _WHOLE.get(row.combine) if tiled and order and not indexed else None
-    return _Plan(kind, fold, tuple(order), _counted(geometry, reduction) if row.divides else reduction, indexed, scaled, blocks)
+    counted = _counted(geometry, reduction) if row.divides else reduction
+    return _Plan(kind, fold, tuple(order), counted, indexed, gaps, scaled, blocks)
 
 
-def _chooser(reduction: Reduction, kind: str, gaps: bool) -> Callable[[Parts, Parts], Parts]:
-    """Of two (value, index) pairs the later one where it wins, is NaN, or the earlier one is no cell."""
+def _chooser(reduction: Reduction, kind: str) -> Callable[[Parts, Parts], Parts]:
+    """Of two values, each with its positions, the later one where it wins or is NaN."""
     combine, second, floating = _COMBINES[reduction.row.combine], COMBINES[reduction.row.combine].second, DTYPES[kind].kind == "f"
 
     def choose(a: Parts, b: Parts) -> Parts:
-        (v, i), (w, j) = a, b
-        later = _value(second, a=v, b=w)
-        later = mx.logical_or(later, w != w) if floating else later
-        later = mx.logical_or(later, i < 0) if gaps else later
-        return combine(v, w), mx.where(later, j, i)
+        later = _value(second, a=a[0], b=b[0]).view(mx.uint8)
+        later = later + (b[0] != b[0]).view(mx.uint8) if floating else later  # never both; "or" is ten times slower
+        return (combine(a[0], b[0]), *(pick(later, j, i) for i, j in zip(a[1:], b[1:], strict=True)))
 
     return choose
 
@@ -186,16 +188,6 @@ def _counted(geometry: Geometry, reduction: Reduction) -> Reduction:
     return replace(reduction, divisor=prod(count[0] for count in counts))
 
 
-def _divisor(layout: Layout, geometry: Geometry, reduction: Reduction, like: mx.array) -> mx.array:
-    """What the sums are divided by, to be broadcast over a result in the caller's layout."""
-    n = divisors(geometry, reduction, like.dtype)
-    if n.ndim == 0:
-        return n
-    ranks = sorted(range(len(layout.pooled)), key=lambda i: layout.pooled[i])
-    shape = layout.resized((1,) * like.ndim, geometry.outs)
-    return n.reshape(geometry.outs).transpose(ranks).reshape(shape)
-
-
 def _folded(cells: mx.array, layout: Layout, plan: _Plan) -> Parts:
     """Cells in the caller's layout combined window by window; with the flat index of the chosen cell if asked for."""
     if plan.blocks is not None and _whole(cells, layout):
@@ -205,15 +197,52 @@ def _folded(cells: mx.array, layout: Layout, plan: _Plan) -> Parts:
         for i, axis in plan.order:
             parts = along(parts, layout.pooled[i], axis, plan.fold)
         return parts
-    dtype = mx.int32 if prod(axis.n for _, axis in plan.order) < LIMIT else mx.int64
-    index, weight = mx.broadcast_to(mx.array(0, dtype), cells.shape), 1
     for i, axis in plan.order:  # the first of a row, then of the rows
-        at = layout.pooled[i]
-        number = (mx.arange(axis.n, dtype=dtype) * weight).reshape([-1 if k == at else 1 for k in range(cells.ndim)])
-        index = mx.where(index < 0, index, index + number) if weight > 1 else index + number
-        parts = along((parts[0], index), at, axis, plan.fold)
-        index, weight = parts[1], weight * axis.n
-    return parts
+        if _choosing(axis):
+            positions = np.arange(axis.n).astype(_position(axis))
+            parts = (*parts, _spread(positions, layout.pooled[i], cells.ndim))
+        fold = replace(plan.fold, empty=plan.fold.empty + (0,) * (len(parts) - 1))
+        parts = along(parts, layout.pooled[i], axis, fold)
+    return parts[0], _index(parts, layout, plan)
+
+
+@lru_cache(maxsize=1024)
+def _choosing(axis: Axis) -> bool:
+    """Whether windows have several cells to choose from; where not, the first cell is the chosen one."""
+    ranges = axis.ranges()
+    return axis.n > 1 and (axis.kernel > 1 if ranges is None else max(ranges[1]) > 1)
+
+
+def _position(axis: Axis) -> str:
+    """The type that tells a window's cells apart: positions are kept modulo a power of two, as cells beside each other are."""
+    reach = min(axis.n, axis.kernel if axis.shares else axis.extent)
+    return "uint8" if reach <= 2**8 else "uint16" if reach <= 2**16 else "uint32"
+
+
+def _spread(numbers: np.ndarray[Any, Any], at: int, ndim: int) -> mx.array:
+    """Numbers along axis `at`, to be broadcast over the others."""
+    return mx.array(numbers.reshape([-1 if k == at else 1 for k in range(ndim)]))
+
+
+def _index(parts: Parts, layout: Layout, plan: _Plan) -> mx.array:
+    """The flat index, of the positions along each axis: they count from the window's first cell."""
+    dtype, weight = mx.int32 if prod(axis.n for _, axis in plan.order) < LIMIT else mx.int64, 1
+    values, ndim = parts[0], parts[0].ndim
+    index, nowhere = mx.zeros((1,) * ndim, dtype), mx.zeros((1,) * ndim, mx.bool_)
+    base = index
+    positions = iter(parts[1:])
+    for i, axis in plan.order:
+        first = first_cells(axis)
+        if _choosing(axis):
+            start = _spread(np.maximum(first, 0).astype(_position(axis)), layout.pooled[i], ndim)
+            index = index + (next(positions) - start).astype(dtype) * weight
+        base = base + _spread(np.maximum(first, 0) * weight, layout.pooled[i], ndim).astype(dtype)
+        nowhere = mx.logical_or(nowhere, _spread(first < 0, layout.pooled[i], ndim))
+        weight *= axis.n
+    index = mx.broadcast_to(index + base, values.shape)
+    if plan.gaps:  # where padding was chosen no cell is better, so that the first one is the answer
+        index = pick(values == mx.array(plan.fold.empty[0], values.dtype), mx.where(nowhere, -1, base), index)
+    return index
 
 
 def _whole(cells: mx.array, layout: Layout) -> bool:
@@ -240,7 +269,7 @@ def _tiles(cells: mx.array, layout: Layout, plan: _Plan) -> mx.array:
 
 
 def _scaled_norm(x: mx.array, layout: Layout, plan: _Plan) -> mx.array:
-    """sqrt(sum(x**2)) in float32, where squares leave its range: large, usual and small cells are summed apart (J. L. Blue, 1978).
+    """sqrt(sum(x**2)) in float32, which squares may leave: large, usual and small cells are summed apart (J. L. Blue, 1978).
 
     A NaN belongs to all three, so that none hides it.
     """
@@ -258,25 +287,80 @@ def _scaled_norm(x: mx.array, layout: Layout, plan: _Plan) -> mx.array:
 
 def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
     """Each cell adds, from left to right, the g of the windows that chose it."""
-    total = DTYPES[types.cell].sum
-    view = View(geometry)
+    total, shape = DTYPES[types.cell].sum, layout.resized(g.shape, geometry.sizes)
     dtype = mx.int32 if 7 * (geometry.plane + 1) < LIMIT else mx.int64
-    wide = mx.where((indices >= 0) & (indices < geometry.plane), indices, -1) if indices.dtype != mx.int32 else indices
-    chosen = view.windows(canonical(wide.astype(dtype), layout), -1)
-    amounts = view.windows(canonical(g.astype(TYPES[total]), layout), 0)
-    result: mx.array | None = None
-    for (cell, amount), steps in view.walk((chosen, amounts)):
-        part = mx.where(cell == view.numbers(steps, dtype), amount, 0)
-        result = part if result is None else result + part
-    shape = layout.resized(g.shape, geometry.sizes)
+    if indices.dtype != dtype:
+        indices = mx.where((indices >= 0) & (indices < geometry.plane), indices, -1).astype(dtype)
+    chosen, amounts = canonical(indices, layout), canonical(g.astype(TYPES[total]), layout)
+    taps, view = by_residue(geometry), View(geometry)
+    apart = view.length == 1 and chosen.shape[-1] >= 16  # every cell in one window at most, and cells to broadcast side by side
+    if taps is None or apart or _room(chosen, taps) >= LIMIT:
+        result = _walked_choice(chosen, amounts, view)
+    else:
+        result = _tapped(chosen, amounts, taps)
     if result is None:
         return mx.zeros(shape, TYPES[types.cell])
-    return restored(convert(view.restored(result), total, types.cell), layout, shape)
+    return restored(convert(result, total, types.cell), layout, shape)
 
 
-def slope(
-    g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types
-) -> mx.array:
+def _room(chosen: mx.array, taps: tuple[Residues, ...]) -> int:
+    """The cells of _tapped's arrays, at most: their flat axis is below 2**31."""
+    return int(chosen.shape[0] * chosen.shape[-1] * prod(axis.windows + axis.before + axis.after + axis.reach for axis in taps))
+
+
+def _tapped(chosen: mx.array, amounts: mx.array, taps: tuple[Residues, ...]) -> mx.array:
+    """Tap by tap at the windows' size: cells of one residue, in all blocks, are one accumulator, and all are merged at the end.
+
+    Windows lie in memory with room around them, so that a neighbouring window is the same distance away for all. A window's
+    distance from its first tap to its chosen cell names the tap. Flat numbers name no other cell of the plane.
+    """
+    weight, first = 1, chosen
+    for i in (2, 1, 0):
+        axis = taps[i]
+        starts = (mx.arange(axis.windows, dtype=chosen.dtype) * axis.stride - axis.shift) * weight
+        first = first - starts.reshape([-1 if k == i + 1 else 1 for k in range(5)])
+        weight *= axis.n
+    parts: Parts = (first, amounts)
+    for i, axis in enumerate(taps):
+        parts = padded(parts, i + 1, axis.before, axis.after, (-(2**30), 0))
+    room = parts[0].shape
+    strides = [prod(room[i + 1 :]) for i in range(5)]
+    reach = sum(axis.reach * strides[i + 1] for i, axis in enumerate(taps))
+    tap, amount = padded(tuple(part.reshape(-1) for part in parts), 0, 0, reach, (-(2**30), 0))
+    length = prod(room)
+    weights = (taps[1].n * taps[2].n, taps[2].n, 1)
+
+    def added(groups: tuple[Taps, ...]) -> mx.array:
+        result: mx.array | None = None
+        for steps in product(*groups):
+            at = sum((axis.reach - back) * strides[i + 1] for i, (axis, (back, _)) in enumerate(zip(taps, steps, strict=True)))
+            distance = sum(weight * cells for weight, (_, cells) in zip(weights, steps, strict=True))
+            part = pick(tap[at : at + length] == distance, amount[at : at + length])
+            result = part if result is None else result + part
+        return mx.zeros(room, amount.dtype) if result is None else result.reshape(room)
+
+    def merged(i: int, groups: tuple[Taps, ...]) -> mx.array:
+        if i == 3:
+            return added(groups)
+        pieces = [merged(i + 1, (*groups, group)) for group in taps[i].groups]
+        whole = mx.stack(pieces, i + 2) if len(pieces) > 1 else pieces[0]
+        whole = whole.reshape(*pieces[0].shape[: i + 1], -1, *pieces[0].shape[i + 2 :])
+        return cut((whole,), i + 1, taps[i].skip, taps[i].n)[0]
+
+    return merged(0, ())
+
+
+def _walked_choice(chosen: mx.array, amounts: mx.array, view: View) -> mx.array | None:
+    """Window by window at the cells' size."""
+    result: mx.array | None = None
+    for (cell, amount), steps in view.walk((view.windows(chosen, -1), view.windows(amounts, 0))):
+        hit = cell == view.numbers(steps, chosen.dtype)
+        part = pick(hit, amount)
+        result = part if result is None else result + part
+    return None if result is None else view.restored(result)
+
+
+def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of lp: over the windows of a cell, the sum of g * sign(x) * (abs(x) / y)**(p - 1)."""
     types, power = _working(types, reduction), reduction.p - 1
     wide = types.accumulate
@@ -310,7 +394,7 @@ def _separate(g: mx.array, x: mx.array, y: mx.array, layout: Layout, geometry: G
     total = reduce(q, layout, back, SUM, kinds, False)[0]
     ones = mx.ones(layout.resized((1,) * y.ndim, geometry.outs), y.dtype)
     covered = reduce(ones, layout, back, SUM, kinds, False)[0]
-    return mx.where((x == 0) | (covered == 0), 0, _sign(x) * _raised(mx.abs(x), power) * total)
+    return mx.where(mx.logical_or(x == 0, covered == 0), 0, _sign(x) * _raised(mx.abs(x), power) * total)
 
 
 def _walked(g: mx.array, x: mx.array, y: mx.array, layout: Layout, geometry: Geometry, power: float) -> mx.array:
@@ -320,9 +404,7 @@ def _walked(g: mx.array, x: mx.array, y: mx.array, layout: Layout, geometry: Geo
     size, sign = mx.abs(cells), _sign(cells)
     result: mx.array | None = None
     for (norm, amount), steps in view.walk((view.windows(canonical(y, layout), 0), view.windows(canonical(g, layout), 0))):
-        real = (size != 0) & (norm != 0)
-        covered = view.covered(steps)
-        real = real if covered is None else real & covered
+        real = mx.logical_and(mx.logical_and(size != 0, norm != 0), view.covered(steps))
         part = mx.where(real, amount * sign * _raised(size / norm, power), 0)
         result = part if result is None else result + part
     return mx.zeros_like(x) if result is None else restored(view.restored(result), layout, x.shape)
@@ -346,5 +428,5 @@ def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...
     rows, columns = mx.arange(outer).reshape(-1, 1, 1), mx.arange(inner).reshape(1, 1, -1)
     last = mx.full((outer, plane + 1, inner), -1, mx.int32).at[rows, cells, columns].maximum(numbers)[:, :plane]
     found = mx.take_along_axis(values.reshape(outer, m, inner), mx.maximum(last, 0), axis=1)
-    result = mx.where(last < 0, mx.zeros((), x.dtype), found)
+    result = pick(last >= 0, found)
     return restored(result, layout, layout.resized(x.shape, sizes))

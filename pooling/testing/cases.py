@@ -240,6 +240,7 @@ ADAPTIVE_CASES = [
     AdaptiveCase("one_less", "windows of two that overlap by one", (2, 9, 3), (8,)),
     AdaptiveCase("one_more", "windows of one and two", (2, 9, 3), (10,)),
     AdaptiveCase("larger_than_input", "cells in many windows", (2, 3, 2, 3), (8, 7)),
+    AdaptiveCase("multiple_of_input", "each cell in as many windows as any other", (2, 3, 3, 3), (9, 6)),
     AdaptiveCase("far_larger_than_input", "one cell in all windows", (2, 1, 3, 3), (5, 64)),
     AdaptiveCase("long_windows", "the pairwise order matters", (1, 130, 2), (3,)),
     AdaptiveCase("many_windows_over_a_cell", "its gradient adds in the pairwise order", (1, 2, 2), (37,)),
