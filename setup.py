@@ -24,6 +24,12 @@ from setuptools._distutils.sysconfig import customize_compiler
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+# The instruction sets that the row loops are compiled for: those that _build.h tells apart, named as levels of x86-64.
+LEVELS = {
+    "baseline": [],
+    "v3": ["-mavx2"],
+    "v4": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+}
 CPU = Path("pooling/_cpu")
 DEBUG = os.environ.get("POOLING_DEBUG", "0") == "1"
 OPENMP = os.environ.get("POOLING_OPENMP", "1") == "1"
@@ -62,6 +68,10 @@ def row_loops() -> str:
     def wrapping(combine: str, accumulate: str) -> str:
         return f"u{c[accumulate]}" if modes.COMBINES[combine].wraps and rows[accumulate].kind == "i" else str(c[accumulate])
 
+    def indices(accumulate: str) -> tuple[str, ...]:
+        return ("uint64",) if rows[accumulate].size == 8 else ("uint32", "uint64")
+
+    picks = sorted({(mode.combine, types.accumulate) for mode, types in reached})
     stores = sorted({(types.finish, types.result) for _, types in reached})
     sizes = ("uint8", "uint16", "uint32", "uint64")
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
@@ -69,7 +79,7 @@ def row_loops() -> str:
     return Tempita.sub(
         (HERE / CPU / "_rows.pyx.in").read_text(),
         combines=modes.COMBINES,
-        picks=sorted({(mode.combine, types.accumulate) for mode, types in reached}),
+        picks=picks,
         loads=sorted({(word[mode.cell], mode.cell, types.cell, types.accumulate) for mode, types in reached}),
         finishes=sorted(
             {(word[mode.finish], mode.finish, types.accumulate, types.finish) for mode, types in reached if mode.finish != "s"}
@@ -78,6 +88,9 @@ def row_loops() -> str:
         converts=[(v, r) for v, r in stores if write(v, r) != "%s"],
         scatters=scatters,
         c=c,
+        choices=[(combine, a, u) for combine, a in picks if modes.COMBINES[combine].second for u in indices(a)],
+        wide=lambda a, index: rows[a].size < 8 or index == "uint64",
+        product=product,
         read=read,
         stored={name: "uint8_t" if name == "bool" else row.c for name, row in rows.items()},
         write=write,
@@ -101,36 +114,48 @@ def compiles(flags: list[str]) -> bool:
 
 
 class Python(build_py):
-    """The Python files alone: a wheel needs no source of the extensions."""
+    """No source of the extensions: a wheel needs none. The GPU kernel's text stays, as MLX compiles it when it runs."""
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
-        return [
-            name for name in super().find_data_files(package, src_dir) if not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))
-        ]
+        found: list[str] = super().find_data_files(package, src_dir)
+        return [name for name in found if package != "pooling._cpu" or not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))]
 
 
-(HERE / CPU / "_rows.pyx").write_text(row_loops())
-exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tautological-compare"]
-level = ["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3"]
-flags = [flag for flag in (*level, *exact) if compiles([flag])]
-openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
-extensions = [
-    Extension(
+def extension(name: str, source: Path, *flags: str, **macros: str) -> Extension:
+    return Extension(
         f"pooling._cpu.{name}",
-        [str(CPU / f"{name}.pyx")],
+        [str(source)],
         include_dirs=[str(CPU), numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-        extra_compile_args=[*flags, *openmp],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros.items()],
+        extra_compile_args=[*exact, *flags],
         extra_link_args=openmp,
     )
-    for name in ("_rows", "_nest", "_indices")
-]
-setup(
-    cmdclass={"build_py": Python},
-    ext_modules=cythonize(
-        extensions,
+
+
+def translated(*names: str) -> list[Extension]:
+    """Cython's extensions, their sources translated to C."""
+    return cythonize(
+        [extension(name, CPU / f"{name}.pyx", *openmp) for name in names],
         build_dir="build/c-debug" if DEBUG else "build/c",
         language_level=3,
         compiler_directives={"boundscheck": DEBUG},
-    ),
-)
+    )
+
+
+def levels(rows: Extension) -> list[Extension]:
+    """The row loops for every instruction set that the compiler knows: one C file, compiled again under another name."""
+    found = []
+    for level, flags in LEVELS.items():
+        if compiles(flags):
+            source = Path(rows.sources[0]).with_name(f"_rows_{level}.c")
+            source.write_bytes(Path(rows.sources[0]).read_bytes())
+            found.append(extension(f"_rows_{level}", source, *flags, PyInit__rows=f"PyInit__rows_{level}"))
+    return found
+
+
+exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tautological-compare"]
+exact = [flag for flag in (*(["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3", "-g0"]), *exact) if compiles([flag])]
+openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
+(HERE / CPU / "_rows.pyx").write_text(row_loops())
+rows, *others = translated("_rows", "_nest", "_indices")
+setup(cmdclass={"build_py": Python}, ext_modules=[*others, *levels(rows)])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pooling._cpu import _indices, _nest
+from pooling._cpu._isa import ISA, ROWS
 from pooling._cpu._views import Array, empty_like, fits, view, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
 from pooling._geometry import Axis, Geometry, cached
@@ -89,7 +90,7 @@ def info() -> dict[str, str]:
     """How the extension was built and what it runs on."""
     built = _nest.info()
     return {
-        "instruction set": f"{platform.machine()} baseline",
+        "instruction set": f"{platform.machine()} {ISA}",
         "compiler": built["compiler"],
         "openmp": "yes" if built["openmp"] else "no",
         "debug": "yes" if built["debug"] else "no",
@@ -109,12 +110,14 @@ def _native(x: Array) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def _loops(reduction: Reduction, types: Types, indexed: bool) -> _nest.Loops:
-    """The row loops of a mode on these types."""
+def _loops(reduction: Reduction, types: Types, index: str = "") -> _nest.Loops:
+    """The row loops of a mode on these types; `index`: the type that carries indices, where they are asked for."""
     row, combine = reduction.row, COMBINES[reduction.row.combine]
     finish = numpy_dtype(types.finish)
     identity = np.array(_identity(row.identity, types.cell), numpy_dtype(types.accumulate))
-    return _nest.Loops(row.combine, combine.idempotent, row.cell, row.finish, types, indexed, identity.tobytes(), finish.itemsize)
+    return _nest.Loops(
+        ROWS, row.combine, combine.idempotent, row.cell, row.finish, types, index, identity.tobytes(), finish.itemsize
+    )
 
 
 def _identity(identity: str, cell: str) -> Any:
@@ -153,10 +156,15 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
 def reduce(
     x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, y: Array, i: Array | None = None
 ) -> None:
-    """Pools x into y, and the indices into i. `types` names the cells: their arrays may be of any dtype of that size."""
+    """Pools x into y, and the indices into i, of int64 or (for planes below 2**31 cells) int32.
+
+    `types` names the cells: their arrays may be of any dtype of that size, as uint16 for bfloat16.
+    """
     if y.size:
         axes, divisor, uniform = _axes(geometry, reduction)
-        loops = _loops(reduction, types, i is not None)
+        # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
+        short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
+        loops = _loops(reduction, types, "" if i is None else "uint32" if short else "uint64")
         _nest.reduce(
             loops, axes, view(layout, x, y, y if i is None else i), x, y, i, reduction.p, divisor, uniform, get_num_threads()
         )
@@ -261,7 +269,7 @@ def _choice(
     if indices is None:
         kinds = Types(types.cell, types.accumulate, types.accumulate, types.accumulate)
         y = empty_like(g, g.shape, numpy_dtype(types.accumulate))
-        indices = empty_like(g, g.shape, np.dtype(np.int64))
+        indices = empty_like(g, g.shape, np.dtype(np.int32 if geometry.plane < 2**31 else np.int64))
         reduce(x, layout, geometry, reduction, kinds, y, indices)
         if reduction.row.cell != "x":
             indices[np.isnan(y)] = -1  # no cell's absolute value equals a NaN
@@ -388,9 +396,8 @@ def check_windows(given: Array, layout: Layout, geometry: Geometry) -> None:
 
 
 def scatter(loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array) -> None:
-    """grad[index] += g (loop "add") or = g ("set"); two neighbours in a plane of grad are `apart` bytes from each other."""
+    """grad[index] += g (loop "add") or = g ("set"), indices of int32 or int64; neighbours in a plane are `apart` bytes apart."""
     if g.size:
         sizes = (1,) * (3 - len(layout.pooled)) + layout.sizes(g.shape)
-        _indices.scatter(
-            loop, cells, accumulate, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads()
-        )
+        rows = ROWS[loop, cells, accumulate, indices.dtype.name]
+        _indices.scatter(rows, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads())

@@ -16,6 +16,18 @@
 #define POOLING_OPENMP 0
 #endif
 
+/* The level of x86-64 whose vector instructions this machine has, as far as the row loops are compiled for it. */
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+static inline int pooling_level(void) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2")) return 1;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") ? 4 : 3;
+}
+#else
+static inline int pooling_level(void) { return 1; }
+#endif
+
 /* A fact about bounds that the nest relies on: a debug build ends the process where it is not true. */
 #ifdef POOLING_DEBUG
 #include <stdio.h>

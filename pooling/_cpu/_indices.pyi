@@ -10,9 +10,7 @@ from pooling._cpu._views import View
 _Array = np.ndarray[Any, Any]
 
 def scatter(
-    loop: str,
-    cell: str,
-    accumulate: str,
+    loop: int,
     view: View,
     cells: tuple[int, ...],
     apart: int,

@@ -8,8 +8,6 @@ from numpy cimport PyArray_DATA, ndarray
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
 from pooling._cpu._rows cimport scatter_t
 
-from pooling._cpu._rows import ROWS
-
 
 cdef struct Scatter:
     scatter_t loop
@@ -45,11 +43,11 @@ cdef void scatter_plane(const Scatter* s, Py_ssize_t item) noexcept nogil:
                    i + d * s.i_axis[0] + h * s.i_axis[1], s.i_axis[2], s.i_inner, s.cells[2], s.inner)
 
 
-def scatter(str loop, str cell, str accumulate, view, cells, Py_ssize_t apart, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
-    """grad[index] += g (loop "add") or = g ("set"), window by window; planes never share a cell."""
+def scatter(Py_ssize_t loop, view, cells, Py_ssize_t apart, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
+    """grad[index] += g or = g, as the loop at that address does, window by window; planes never share a cell."""
     cdef Scatter s
     cdef Py_ssize_t k, item, items = 1
-    s.loop = <scatter_t> <size_t> ROWS[loop, cell, accumulate]
+    s.loop = <scatter_t> <size_t> loop
     s.grad, s.g, s.i, s.apart = <char*> PyArray_DATA(grad), <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
     outers, inner, pooled = view
     s.inner, s.grad_inner, s.g_inner, s.i_inner = inner

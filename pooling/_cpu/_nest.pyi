@@ -15,12 +15,13 @@ Row = tuple[Axis, tuple[array[int], array[int]] | None, array[int] | None]  # ra
 class Loops:
     def __init__(
         self,
+        rows: dict[tuple[str, ...], int],
         combine: str,
         idempotent: bool,
         cell: str,
         finish: str,
         types: Types,
-        indexed: bool,
+        index: str,
         identity: bytes,
         finished: int,
     ) -> None: ...

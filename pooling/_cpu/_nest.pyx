@@ -1,28 +1,28 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The loop nest: one walk over (outer, D, H, W, inner) for every mode, element type, rank and layout.
 
-A call is cut into blocks of windows. For each block the cells that its windows touch are loaded into a dense buffer of
-accumulators, padded with identities (pad the buffer, not the data: no later loop has a branch), then one axis after
-the other is reduced, D, H, W, and the result is finished and stored. Reducing an axis is written once, for
-planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`.
+A call is cut into blocks of windows. For each block one axis after the other is reduced, D, H, W, in dense buffers of
+accumulators that are padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis
+is written once, for planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`.
+Where cells need no conversion, the first axis reads the array itself, row by row, and the last one writes the result itself;
+else the cells that the windows touch are loaded into the first buffer, and the last one is finished and stored.
 
 Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest power of two below k, so that every
 algorithm here gives the same bits:
     direct    the recursion itself, for few taps or far strides
     doubling  P(2h, i) = P(h, i) + P(h, i+h) for all i at once: log2(k) passes whatever the kernel
     clipped   doubling for kernels that reach far beyond the data, without buffering what they reach
+    gathering the recursion itself over whole rows of the array, where those outside the data are left out
 This file never sees an element type: it moves bytes and calls the loops of _rows.pyx through their addresses.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from numpy cimport PyArray_DATA, ndarray
+from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, store_t
-
-from pooling._cpu._rows import ROWS
 
 
 cdef extern from "_build.h":
@@ -30,12 +30,16 @@ cdef extern from "_build.h":
     const char* COMPILER "POOLING_COMPILER"
     int OPENMP "POOLING_OPENMP"
     int DEBUGGING "POOLING_DEBUGGING"
+    int level "pooling_level"() noexcept nogil
 
 
 cdef enum:
+    ROW = 1 << 15             # bytes of a piece of a row, so that a row of windows stays in a core's first-level cache
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     CALL = 32                 # what calling a row loop costs, in cells
+    AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
+    PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
     SPARES = 32               # results that a recursion over 2**31 taps keeps aside
 
 
@@ -69,8 +73,12 @@ cdef struct Job:
     pick_t pick
     finish_t finish
     store_t store
-    bint idempotent, uniform
-    Py_ssize_t size, finished  # bytes of an accumulator, of a finished value
+    store_t store_index
+    bint idempotent, uniform, copied, exact   # copied, exact: load and store change nothing
+    Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0)
+    Py_ssize_t first           # the first axis that has anything to reduce, or 3
+    Py_ssize_t slab            # windows of that axis that pass through the buffers together
+    bint straight, onto        # it reads the array itself; the last axis writes the result itself
     uint64_t identity
     double p
     # Blocks: (last outer, D, H, W, inner) of each, how many there are, and the scratch memory of one thread.
@@ -82,12 +90,13 @@ cdef struct Job:
 cdef Cells NONE   # no operand
 NONE.value = NULL
 NONE.index = NULL
+NONE.base = 0
 
 
-cdef inline Cells at(Cells cells, Py_ssize_t offset, Py_ssize_t size) noexcept nogil:
-    cells.value += offset * size
+cdef inline Cells at(const Job* job, Cells cells, Py_ssize_t offset) noexcept nogil:
+    cells.value += offset * job.size
     if cells.index != NULL:
-        cells.index += offset
+        cells.index += offset * job.indexed
     return cells
 
 
@@ -101,7 +110,7 @@ cdef void fill(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:
         memcpy(cells.value + done * job.size, cells.value, min(done, count - done) * job.size)
         done *= 2
     if cells.index != NULL:
-        memset(cells.index, 0xff, count * sizeof(uint64_t))
+        memset(cells.index, 0xff, count * job.indexed)
 
 
 # ---- one axis of one block -----------------------------------------------------------------------------------
@@ -152,43 +161,51 @@ cdef inline Py_ssize_t longest(const Axis* axis, Py_ssize_t outs) noexcept nogil
     return min(reach, 4 * min(axis.n, reach) + 64)
 
 
+cdef inline Walk walks(Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t inner) noexcept nogil:
+    """Dense results from dense operands."""
+    cdef Walk walk
+    walk.planes, walk.cells, walk.inner = planes, cells, inner
+    walk.dpitch = walk.pitch = walk.cpitch = cells * inner
+    walk.dstep = walk.step = walk.cstep = inner
+    walk.ahead = 0
+    return walk
+
+
 cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t kernel, Py_ssize_t apart, Cells spare) noexcept nogil:
     """S(kernel, i) by its definition, `apart` cells between taps; `spare` takes one result per level of the recursion."""
     cdef Cells b = NONE, c = NONE
     cdef Py_ssize_t half = 2
     walk.cpitch, walk.cstep = walk.pitch, walk.step
-    if kernel <= 3:
+    if kernel <= 3 or job.idempotent:
         if kernel > 1:
-            b = at(src, apart, job.size)
+            b = at(job, src, apart)
         if kernel > 2:
-            c = at(src, 2 * apart, job.size)
+            c = at(job, src, 2 * apart)
         job.pick(walk, dst, src, b, c)
+        walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
+        for half in range(3, kernel, 2):
+            job.pick(walk, dst, at(job, src, half * apart), at(job, src, (half + 1) * apart) if half + 1 < kernel else NONE, dst)
         return
     while half * 2 < kernel:
         half *= 2
     direct(job, walk, dst, src, half, apart, spare)
-    direct(job, walk, spare, at(src, half * apart, job.size), kernel - half, apart,
-           at(spare, walk.planes * walk.dpitch, job.size))
+    direct(job, walk, spare, at(job, src, half * apart), kernel - half, apart, at(job, spare, walk.planes * walk.dpitch))
     join(job, walk, dst, dst, spare)
 
 
 cdef void join(const Job* job, const Walk* walk, Cells dst, Cells a, Cells c) noexcept nogil:
-    """dst = a . c, all three dense results."""
-    cdef Walk dense
-    dense.planes, dense.cells, dense.inner = walk.planes, 1, walk.cells * walk.inner
-    dense.dpitch = dense.pitch = dense.cpitch = walk.dpitch
-    dense.step = dense.cstep = dense.inner
-    job.pick(&dense, dst, a, NONE, c)
+    """dst = a . c, all three laid out as the results of `walk`."""
+    cdef Walk same = walk[0]
+    same.pitch = same.cpitch = same.dpitch
+    same.step = same.cstep = same.dstep
+    job.pick(&same, dst, a, NONE, c)
 
 
 cdef void double(const Job* job, Cells dst, Cells src, Py_ssize_t count, Py_ssize_t apart) noexcept nogil:
     """P(2h) from P(h): every position with the one `apart` cells on; the last ones have no partner and are not read again."""
-    cdef Walk flat
-    flat.planes, flat.cells, flat.inner = 1, 1, count - apart
-    flat.dpitch = flat.pitch = flat.cpitch = 0
-    flat.step = flat.cstep = flat.inner
+    cdef Walk flat = walks(1, 1, count - apart)
     if flat.inner > 0:
-        job.pick(&flat, dst, src, at(src, apart, job.size), NONE)
+        job.pick(&flat, dst, src, at(job, src, apart), NONE)
 
 
 cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare, Py_ssize_t kernel, Py_ssize_t apart) noexcept nogil:
@@ -200,8 +217,8 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
     while True:
         # src holds P(2**level). A bit of the kernel takes its block from here, behind all larger blocks.
         if not job.idempotent and kernel >> level & 1:
-            walk.cpitch, walk.cstep = walk.dpitch, walk.inner
-            job.pick(walk, dst, at(src, (kernel >> (level + 1) << (level + 1)) * apart, job.size), NONE, dst if begun else NONE)
+            walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
+            job.pick(walk, dst, at(job, src, (kernel >> (level + 1) << (level + 1)) * apart), NONE, dst if begun else NONE)
             begun = True
         if level == top - 1:
             break
@@ -209,40 +226,36 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
         src, spare = spare, src
         level += 1
     if not job.idempotent:
-        walk.cpitch, walk.cstep = walk.dpitch, walk.inner
-        job.pick(walk, dst, src, at(src, apart << level, job.size), dst if begun else NONE)
+        walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
+        job.pick(walk, dst, src, at(job, src, apart << level), dst if begun else NONE)
     elif kernel <= 3 << level:   # blocks may overlap: two, and a third that ends where the window ends
         walk.cpitch, walk.cstep = walk.pitch, walk.step
-        job.pick(walk, dst, src, at(src, apart << level, job.size), at(src, (kernel - (1 << level)) * apart, job.size))
+        job.pick(walk, dst, src, at(job, src, apart << level), at(job, src, (kernel - (1 << level)) * apart))
     else:
         double(job, spare, src, count, apart << level)
-        job.pick(walk, dst, spare, at(spare, (kernel - (2 << level)) * apart, job.size), NONE)
+        job.pick(walk, dst, spare, at(job, spare, (kernel - (2 << level)) * apart), NONE)
 
 
 cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, Cells dst, Cells src, Cells spare) noexcept nogil:
     """Windows that reach far beyond the data: blocks of taps that miss it are identities and are left out."""
     cdef Py_ssize_t levels = doublings(axis, t.stop - t.start), level, o, begin, position, block, apart
-    cdef Py_ssize_t inner = walk.inner, size = job.size
-    cdef Walk one = walk[0]
+    cdef Py_ssize_t inner = walk.inner
+    cdef Walk one = walk[0], flat
     fill(job, dst, walk.planes * walk.dpitch)
-    one.cells, one.step, one.cpitch, one.cstep = 1, inner, walk.dpitch, inner
+    one.cells, one.cpitch = 1, walk.dpitch
     for level in range(levels):
         if axis.kernel >> level & 1:
             for o in range(t.outs):
                 position = t.origin + o * axis.stride + (axis.kernel >> (level + 1) << (level + 1)) * axis.dilation
                 if 0 <= position < t.total:
-                    job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), NONE, at(dst, o * inner, size))
+                    job.pick(&one, at(job, dst, o * inner), at(job, src, position * inner), NONE, at(job, dst, o * inner))
         apart = min(axis.dilation << level, t.total)
-        one.dpitch = walk.pitch
-        one.inner = (t.total - apart) * inner
-        one.step = one.cstep = one.inner
-        if one.inner > 0:
-            job.pick(&one, spare, src, at(src, apart * inner, size), NONE)
-        one.inner = apart * inner
-        one.step = one.cstep = one.inner
-        job.pick(&one, at(spare, (t.total - apart) * inner, size), at(src, (t.total - apart) * inner, size), NONE, NONE)
-        one.dpitch, one.inner = walk.dpitch, inner
-        one.step = one.cstep = inner
+        flat = walks(walk.planes, 1, (t.total - apart) * inner)
+        flat.dpitch = flat.pitch = walk.pitch
+        if flat.inner > 0:
+            job.pick(&flat, spare, src, at(job, src, apart * inner), NONE)
+        flat.inner = apart * inner
+        job.pick(&flat, at(job, spare, (t.total - apart) * inner), at(job, src, (t.total - apart) * inner), NONE, NONE)
         src, spare = spare, src
     # Blocks of 2**levels taps are as long as the data: at most two neighbours of a window's blocks meet it.
     apart = axis.dilation << levels
@@ -252,136 +265,314 @@ cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, C
         for block in range(block + 1, block - 1, -1):
             position = begin + block * apart
             if block < axis.kernel >> levels and 0 <= position < t.total:
-                job.pick(&one, at(dst, o * inner, size), at(src, position * inner, size), NONE, at(dst, o * inner, size))
+                job.pick(&one, at(job, dst, o * inner), at(job, src, position * inner), NONE, at(job, dst, o * inner))
 
 
-cdef bint sparse(const Job* job, const Axis* axis, Walk* one, Cells dst, Cells src, Py_ssize_t position, Py_ssize_t kernel,
-                 Cells spare) noexcept nogil:
-    """S(kernel, position) over cells that stand far apart, `axis.sparse` from one to the next; False where no cell is met."""
-    cdef Py_ssize_t half = 1, apart = axis.sparse, size = job.size
-    cdef Py_ssize_t low = max(0, (position + apart - 1) // apart if position > 0 else 0)
-    cdef Py_ssize_t last = position + (kernel - 1) * axis.dilation
-    cdef Py_ssize_t high = min(axis.n - 1, last // apart) if last >= 0 else -1
-    cdef bint left, right
-    if low > high or (low == high and (low * apart - position) % axis.dilation):
-        return False
-    if low == high:
-        job.pick(one, dst, at(src, low * one.inner, size), NONE, NONE)
+cdef struct Rows:
+    # The cells of an axis, each a row: planes `pitch` apart of cells `step` apart. Between two rows `apart` positions.
+    Cells first
+    Py_ssize_t count, apart
+    Py_ssize_t row, base      # from one row to the next one: in cells, and in their indices
+    Py_ssize_t pitch, step
+
+
+cdef inline Cells tap(const Job* job, const Rows* rows, Py_ssize_t position) noexcept nogil:
+    """The row at a position of the axis, or NONE: outside the data, or between two rows."""
+    cdef Cells row = NONE
+    if position >= 0 and position % rows.apart == 0 and position // rows.apart < rows.count:
+        row = rows.first
+        row.value += position // rows.apart * rows.row * job.size
+        row.base += <uint64_t> (position // rows.apart * rows.base)
+    return row
+
+
+cdef Rows gather(const Job* job, const Rows* rows, Walk* walk, Cells dst, Py_ssize_t position, Py_ssize_t kernel,
+                 Py_ssize_t dilation, Cells spare) noexcept nogil:
+    """S(kernel, position) over rows, as one row: in dst, or a row itself where it is the only one, or NONE."""
+    cdef Rows left = rows[0], right
+    cdef Walk dense = walks(walk.planes, walk.cells, walk.inner)
+    cdef Cells found[3]
+    cdef Py_ssize_t half = 2, j, count = 0, begin, end, last = position + (kernel - 1) * dilation
+    cdef Py_ssize_t low = (position + rows.apart - 1) // rows.apart if position > 0 else 0
+    cdef Py_ssize_t high = min(rows.count - 1, last // rows.apart) if last >= 0 else -1
+    left.first = NONE
+    if low >= high:   # a row at most
+        if low == high and (low * rows.apart - position) % dilation == 0:
+            left.first = tap(job, rows, low * rows.apart)
+        return left
+    left.pitch, left.step = walk.dpitch, walk.dstep
+    if kernel > 3 and not job.idempotent:
+        while half * 2 < kernel:
+            half *= 2
+        if high * rows.apart < position + half * dilation:   # all rows on one side
+            return gather(job, rows, walk, dst, position, half, dilation, spare)
+        if low * rows.apart > position + (half - 1) * dilation:
+            return gather(job, rows, walk, dst, position + half * dilation, kernel - half, dilation, spare)
+        left = gather(job, rows, &dense, spare, position, half, dilation, at(job, spare, dense.planes * dense.dpitch))
+        if left.first.value != NULL:
+            spare = at(job, spare, dense.planes * dense.dpitch)
+        right = gather(job, rows, &dense, spare, position + half * dilation, kernel - half, dilation,
+                       at(job, spare, dense.planes * dense.dpitch))
+        if left.first.value == NULL:
+            return right
+        if right.first.value == NULL:
+            return left
+        walk.pitch, walk.step, walk.cpitch, walk.cstep = left.pitch, left.step, right.pitch, right.step
+        job.pick(walk, dst, left.first, NONE, right.first)
+    else:   # three rows, and then two at a time
+        begin = (-position + dilation - 1) // dilation if position < 0 else 0
+        end = min(kernel, (high * rows.apart - position) // dilation + 1)
+        found[0] = found[1] = found[2] = NONE
+        for j in range(begin, min(begin + 3, end)):
+            found[count] = tap(job, rows, position + j * dilation)
+            count += found[count].value != NULL
+        if count < 2:
+            left = rows[0]
+            left.first = found[0]
+            return left
+        walk.pitch, walk.step, walk.cpitch, walk.cstep = rows.pitch, rows.step, rows.pitch, rows.step
+        job.pick(walk, dst, found[0], found[1], found[2])
+        walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
+        for j in range(begin + 3, end, 2):
+            found[1] = tap(job, rows, position + (j + 1) * dilation) if j + 1 < end else NONE
+            job.pick(walk, dst, tap(job, rows, position + j * dilation), found[1], dst)
+    left.first, left.pitch, left.step = dst, walk.dpitch, walk.dstep
+    return left
+
+
+cdef void gathered(const Job* job, const Axis* axis, Py_ssize_t o, const Rows* rows, Walk* walk, Cells dst,
+                   Cells spare) noexcept nogil:
+    """Window o of an axis, gathered into dst."""
+    cdef Py_ssize_t plane, position = o * axis.stride - axis.before, kernel = axis.kernel
+    cdef Rows found
+    if axis.starts != NULL:
+        position, kernel = axis.starts[o], axis.counts[o]
+    found = gather(job, rows, walk, dst, position, kernel, axis.dilation, spare)
+    if found.first.value == NULL:
+        for plane in range(walk.planes if walk.dstep == walk.inner else 0):   # else it is full of identities already
+            fill(job, at(job, dst, plane * walk.dpitch), walk.cells * walk.inner)
+    elif found.first.value != dst.value:
+        walk.pitch, walk.step = found.pitch, found.step
+        job.pick(walk, dst, found.first, NONE, NONE)
+
+
+cdef bint few(const Job* job, const Axis* axis, double positions, double windows) noexcept nogil:
+    """Whether a pick per tap costs less than doubling: its passes over all positions, and a pick per block of taps."""
+    cdef Py_ssize_t k, top = 1, bits = 0, kernel = axis.kernel
+    if kernel <= 3 or axis.starts != NULL:
         return True
-    while half * 2 < kernel:
-        half *= 2
-    left = sparse(job, axis, one, dst, src, position, half, spare)
-    right = sparse(job, axis, one, spare if left else dst, src, position + half * axis.dilation, kernel - half,
-                   at(spare, one.planes * one.inner, size) if left else spare)
-    if left and right:
-        join(job, one, dst, dst, spare)
-    return left or right
+    while kernel >> (top + 1):
+        top += 1
+    for k in range(top):
+        bits += kernel >> k & 1
+    if job.idempotent:
+        return (kernel // 2 - 1) * (windows + CALL) <= (top - 1) * (positions + CALL)
+    return (kernel - 2 - bits) * (windows + CALL) <= (top - 1) * (positions + CALL)
 
 
-cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Py_ssize_t planes, Py_ssize_t inner, Cells dst, Cells src,
-                      Cells spare) noexcept nogil:
-    """[planes][total][inner] cells to [planes][outs][inner] windows. The one place that chooses the algorithm."""
-    cdef Walk walk, one
-    cdef Py_ssize_t o, top = 1, bits = 0, kernel = axis.kernel, wide, narrow, apart = axis.dilation * inner
-    walk.planes, walk.cells, walk.inner = planes, t.outs, inner
-    walk.dpitch, walk.pitch, walk.step = t.outs * inner, t.total * inner, axis.stride * inner
+cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Walk* walk, Cells dst, Cells src, Cells spare,
+                      bint array) noexcept nogil:
+    """The windows of an axis; `array`: src is no buffer, and what is not dense there can only be read."""
+    cdef Walk one
+    cdef Rows rows
+    cdef Py_ssize_t o, apart = axis.dilation * walk.step
     if t.total == 0:
-        fill(job, dst, planes * walk.dpitch)
+        fill(job, dst, walk.planes * walk.dpitch)
     elif t.clipped:
-        clipped(job, axis, t, &walk, dst, src, spare)
+        clipped(job, axis, t, walk, dst, src, spare)
     elif axis.sparse:
-        fill(job, dst, planes * walk.dpitch)
-        one, walk.cells, walk.pitch, walk.step = walk, 1, inner, inner
-        one.cells, one.step, one.dpitch = 1, inner, inner
+        one = walk[0]
+        one.cells = 1
+        rows.first, rows.count, rows.apart, rows.row, rows.base = src, axis.n, axis.sparse, walk.inner, 0
+        rows.pitch, rows.step = walk.pitch, walk.inner
         for o in range(t.outs):
-            if sparse(job, axis, &one, spare, src, t.origin + o * axis.stride, kernel, at(spare, planes * inner, job.size)):
-                job.pick(&walk, at(dst, o * inner, job.size), spare, NONE, NONE)
+            gathered(job, axis, t.first + o, &rows, &one, at(job, dst, o * walk.dstep), spare)
     elif axis.starts != NULL:
-        walk.cells, walk.step = 1, inner
+        one = walk[0]
+        one.cells = 1
         for o in range(t.outs):
-            direct(job, &walk, at(dst, o * inner, job.size),
-                   at(src, (axis.starts[t.first + o] - t.start) * inner, job.size), axis.counts[t.first + o], inner, spare)
+            direct(job, &one, at(job, dst, o * walk.dstep), at(job, src, (axis.starts[t.first + o] - t.start) * walk.step),
+                   axis.counts[t.first + o], walk.step, spare)
     else:
         CHECK((t.outs - 1) * axis.stride + axis.extent <= t.total)
-        while kernel >> (top + 1):
-            top += 1
-        for o in range(top):
-            bits += kernel >> o & 1
-        wide, narrow = planes * walk.pitch + CALL, planes * walk.dpitch + CALL
-        # Every pass over all positions, and every pick, against one pick per tap.
-        if kernel <= 3 or (kernel - 1) * narrow <= (top - 1) * wide + (1 + (1 if job.idempotent else bits)) * narrow:
-            direct(job, &walk, dst, src, kernel, apart, spare)
+        walk.step *= axis.stride
+        if array or few(job, axis, walk.planes * walk.pitch, walk.planes * walk.dpitch):
+            direct(job, walk, dst, src, axis.kernel, apart, spare)
         else:
-            doubling(job, &walk, dst, src, spare, kernel, apart)
+            doubling(job, walk, dst, src, spare, axis.kernel, apart)
 
 
 # ---- one block -----------------------------------------------------------------------------------------------
 
-cdef void load_block(const Job* job, const Tile* t, const char* x, Py_ssize_t batch, Py_ssize_t batch_stride, Py_ssize_t inner,
-                     Cells buffer, char* row) noexcept nogil:
-    """The cells of a block's windows, as accumulators, where the tiles say; all else identities."""
-    cdef Py_ssize_t g, d, h, w, c, size = job.size, place, flat
-    cdef Py_ssize_t low[3]
-    cdef Py_ssize_t high[3]
-    cdef Py_ssize_t lead[3]
-    cdef Py_ssize_t axis, spacing, whole = batch
-    cdef Py_ssize_t count[3]
-    cdef Py_ssize_t rows = 1, row_cells, planes = 1
-    cdef const char* source
-    for axis in range(3):
-        spacing = job.axis[axis].spacing
-        low[axis] = (t[axis].start + spacing - 1) // spacing
-        high[axis] = (t[axis].stop + spacing - 1) // spacing
-        lead[axis] = t[axis].lead + low[axis] * spacing - t[axis].start
-        count[axis] = high[axis] - low[axis]
-        whole *= t[axis].total
-        x += low[axis] * job.x_axis[axis]
-    if count[0] * count[1] * count[2] * batch != whole:
-        fill(job, buffer, whole * inner)
-    if whole == 0:
+cdef struct Data:
+    # Where the data of a block is among the cells of its windows: D, H, W.
+    Py_ssize_t low[3]         # the first cell of the array
+    Py_ssize_t count[3]       # cells of the array
+    Py_ssize_t lead[3]        # where they begin in the buffer
+    Py_ssize_t total[3]       # the buffer's cells
+    Py_ssize_t spacing[3]     # of the data in the buffer
+
+
+cdef Data data_of(const Job* job, const Tile* t) noexcept nogil:
+    cdef Data data
+    cdef Py_ssize_t k
+    for k in range(3):
+        data.spacing[k], data.total[k] = job.axis[k].spacing, t[k].total
+        data.low[k] = (t[k].start + data.spacing[k] - 1) // data.spacing[k]
+        data.count[k] = (t[k].stop + data.spacing[k] - 1) // data.spacing[k] - data.low[k]
+        data.lead[k] = t[k].lead + data.low[k] * data.spacing[k] - t[k].start
+    return data
+
+
+cdef void pad(const Job* job, const Data* data, Py_ssize_t batch, Py_ssize_t inner, Cells buffer) noexcept nogil:
+    """Identities where the buffer has no data."""
+    cdef Py_ssize_t g, d, h, row = data.total[2] * inner, cells = data.count[0] * data.count[1] * data.count[2]
+    cdef Py_ssize_t lead = data.lead[2] * inner, stop = lead + data.count[2] * inner
+    cdef Cells plane
+    if cells == data.total[0] * data.total[1] * data.total[2]:
         return
+    if row < PIECE // 32 or data.spacing[0] > 1 or data.spacing[1] > 1 or data.spacing[2] > 1:
+        fill(job, buffer, batch * data.total[0] * data.total[1] * row)
+        return
+    for g in range(batch):
+        for d in range(data.total[0]):
+            plane = at(job, buffer, (g * data.total[0] + d) * data.total[1] * row)
+            if not data.lead[0] <= d < data.lead[0] + data.count[0]:
+                fill(job, plane, data.total[1] * row)
+                continue
+            fill(job, plane, data.lead[1] * row)
+            for h in range(data.lead[1], data.lead[1] + data.count[1]):
+                fill(job, at(job, plane, h * row), lead)
+                fill(job, at(job, plane, h * row + stop), row - stop)
+            h = data.lead[1] + data.count[1]
+            fill(job, at(job, plane, h * row), (data.total[1] - h) * row)
+
+
+cdef void number(const Job* job, char* index, Py_ssize_t cells, Py_ssize_t inner) noexcept nogil:
+    """The indices of a row whose first cell has index 0."""
+    cdef Py_ssize_t w, c
+    for w in range(cells):
+        if job.indexed == sizeof(uint32_t):
+            for c in range(inner):
+                (<uint32_t*> index)[w * inner + c] = <uint32_t> w
+        else:
+            for c in range(inner):
+                (<uint64_t*> index)[w * inner + c] = w
+
+
+cdef void load_block(const Job* job, const Data* data, const char* x, Py_ssize_t batch, Py_ssize_t batch_stride, Py_ssize_t inner,
+                     Cells buffer, Cells row) noexcept nogil:
+    """The cells of a block's windows, as accumulators, where the tiles say; all else identities."""
+    cdef Py_ssize_t g, d, h, place, cells = data.count[2], rows = data.count[1], planes = data.count[0]
+    cdef Py_ssize_t spread = data.spacing[2]
+    cdef const char* source
+    cdef Walk walk = walks(1, cells, inner)
+    pad(job, data, batch, inner, buffer)
+    walk.dstep = spread * inner
     # Rows that follow each other in the array and in the buffer are loaded as one.
-    row_cells = count[2]
-    rows, planes = count[1], count[0]
-    if count[2] == t[2].total and job.axis[2].spacing == 1 and job.x_axis[1] == count[2] * job.x_axis[2] \
-            and (rows == 1 or job.axis[1].spacing == 1):
-        row_cells, rows = row_cells * rows, 1
-        if count[1] == t[1].total and job.x_axis[0] == row_cells * job.x_axis[2] and (planes == 1 or job.axis[0].spacing == 1):
-            row_cells, planes = row_cells * planes, 1
-            if count[0] == t[0].total and batch_stride == row_cells * job.x_axis[2]:
-                row_cells, batch = row_cells * batch, 1
+    if cells == data.total[2] and spread == 1 and job.x_axis[1] == cells * job.x_axis[2] and (rows == 1 or data.spacing[1] == 1) \
+            and job.indexed == 0:
+        cells, rows = cells * rows, 1
+        if data.count[1] == data.total[1] and job.x_axis[0] == cells * job.x_axis[2] and (planes == 1 or data.spacing[0] == 1):
+            cells, planes = cells * planes, 1
+            if data.count[0] == data.total[0] and batch_stride == cells * job.x_axis[2]:
+                cells, batch = cells * batch, 1
     for g in range(batch):
         for d in range(planes):
             for h in range(rows):
-                place = ((g * t[0].total + lead[0] + d * job.axis[0].spacing) * t[1].total + lead[1] + h * job.axis[1].spacing)
-                place = (place * t[2].total + lead[2]) * inner
+                place = (g * data.total[0] + data.lead[0] + d * data.spacing[0]) * data.total[1]
+                place = ((place + data.lead[1] + h * data.spacing[1]) * data.total[2] + data.lead[2]) * inner
                 source = x + g * batch_stride + d * job.x_axis[0] + h * job.x_axis[1]
-                CHECK(0 <= place and place + ((row_cells - 1) * job.axis[2].spacing + 1) * inner <= job.capacity)
-                if job.axis[2].spacing == 1:
-                    job.load(buffer.value + place * size, source, row_cells, job.x_axis[2], inner, job.x_inner, job.p)
+                CHECK(0 <= place and place + ((cells - 1) * spread + 1) * inner <= job.capacity)
+                if spread == 1 and job.indexed == 0:
+                    job.load(buffer.value + place * job.size, source, cells, job.x_axis[2], inner, job.x_inner, job.p)
                 else:
-                    job.load(row, source, row_cells, job.x_axis[2], inner, job.x_inner, job.p)
-                    for w in range(row_cells):
-                        memcpy(buffer.value + (place + w * job.axis[2].spacing * inner) * size, row + w * inner * size, inner * size)
-    if buffer.index == NULL:
-        return
-    for g in range(whole // (t[0].total * t[1].total * t[2].total)):
-        for d in range(count[0]):
-            for h in range(count[1]):
-                place = (((g * t[0].total + lead[0] + d) * t[1].total + lead[1] + h) * t[2].total + lead[2]) * inner
-                flat = ((low[0] + d) * job.axis[1].n + low[1] + h) * job.axis[2].n + low[2]
-                for w in range(count[2]):
-                    for c in range(inner):
-                        buffer.index[place + w * inner + c] = flat + w
+                    job.load(row.value, source, cells, job.x_axis[2], inner, job.x_inner, job.p)
+                    row.base = <uint64_t> (((data.low[0] + d) * job.axis[1].n + data.low[1] + h) * job.axis[2].n + data.low[2])
+                    job.pick(&walk, at(job, buffer, place), row, NONE, NONE)
+
+
+cdef void reduce_rows(const Job* job, const Tile* t, Data data, const char* x, Py_ssize_t batch, Py_ssize_t batch_stride,
+                      Py_ssize_t inner, Cells dst, Cells spare, char* numbers) noexcept nogil:
+    """The first axis, D or H, straight from the rows of the array, into padded rows for the next one."""
+    cdef const Axis* axis = &job.axis[job.first]
+    cdef Py_ssize_t g, d, h, o, w, place, piece, k, together = 0 if job.first else 2
+    cdef Py_ssize_t n[3]
+    cdef Py_ssize_t strides[3]
+    cdef Py_ssize_t pitch[3]
+    cdef Rows rows
+    cdef Walk walk
+    data.low[job.first] = data.lead[job.first] = 0
+    data.count[job.first] = data.total[job.first] = t[job.first].outs
+    data.spacing[job.first] = 1
+    pad(job, &data, batch, inner, dst)
+    for k in range(3):
+        x += data.low[k] * job.x_axis[k]
+    n[0], n[1], n[2] = batch, data.count[0], data.count[1]
+    strides[0], strides[1], strides[2] = batch_stride, job.x_axis[0], job.x_axis[1]
+    strides[job.first + 1] = 0   # gathered, not walked
+    pitch[2] = data.total[2] * inner
+    pitch[1] = pitch[2] * data.total[1]
+    pitch[0] = pitch[1] * data.total[0]
+    dst = at(job, dst, data.lead[0] * pitch[1] + data.lead[1] * pitch[2] + data.lead[2] * inner)
+    pitch[1] *= data.spacing[0]
+    pitch[2] *= data.spacing[1]
+    rows.count, rows.apart = (axis.n - 1) // axis.spacing + 1, axis.spacing
+    if axis.sparse:
+        rows.count, rows.apart = axis.n, axis.sparse
+    rows.row, rows.base = job.x_axis[job.first] // job.size, job.axis[2].n * (1 if job.first else job.axis[1].n)
+    rows.pitch, rows.step = strides[together] // job.size, job.x_axis[2] // job.size
+    walk = walks(1, data.count[2], inner)
+    walk.dpitch, walk.dstep = pitch[together], data.spacing[2] * inner
+    if axis.kernel <= 3:
+        walk.ahead = axis.stride * job.x_axis[job.first]
+        walk.ahead *= max(1, AHEAD // max(1, walk.ahead if walk.ahead > 0 else -walk.ahead))
+    if job.indexed == 0:   # the numbers of a row serve one plane
+        walk.planes, n[together] = n[together], 1
+    else:
+        number(job, numbers, data.count[2], inner)
+    piece = max(1, data.count[2] if axis.kernel <= 3 else PIECE // (inner * walk.planes))
+    for g in range(n[0]):
+        for d in range(n[1]):
+            for h in range(n[2]):
+                for k in range((data.count[2] + piece - 1) // piece):
+                    w = k * piece
+                    walk.cells = min(piece, data.count[2] - w)
+                    rows.first.value = <char*> x + g * strides[0] + d * strides[1] + h * strides[2] + w * job.x_axis[2]
+                    rows.first.index = numbers + w * inner * job.indexed if job.indexed else NULL
+                    rows.first.base = (data.low[1] + h) * job.axis[2].n if job.first == 0 else \
+                        (data.low[0] + d) * job.axis[1].n * job.axis[2].n
+                    rows.first.base += data.low[2]
+                    place = g * pitch[0] + d * pitch[1] + h * pitch[2] + w * walk.dstep
+                    o = t[job.first].first + (h if job.first else d)
+                    gathered(job, axis, o, &rows, &walk, at(job, dst, place), spare)
+
+
+cdef void reduce_last(const Job* job, const Tile* t, Py_ssize_t batch, Py_ssize_t inner, Cells dst, const Py_ssize_t* to,
+                      Cells src, const Py_ssize_t* source, Cells spare, bint array) noexcept nogil:
+    """W, from where src has its cells to where dst has its windows: steps of batch, D, H and W."""
+    cdef Py_ssize_t g, d, planes = t[1].outs, many = t[0].outs
+    cdef Walk walk
+    if source[1] == planes * source[2] and to[1] == planes * to[2]:
+        planes, many = planes * many, 1
+        if source[0] == planes * source[2] and to[0] == planes * to[2]:
+            planes, batch = planes * batch, 1
+    for g in range(batch):
+        for d in range(many):
+            walk = walks(planes, t[2].outs, inner)
+            walk.dpitch, walk.dstep, walk.pitch, walk.step = to[2], to[3], source[2], source[3]
+            reduce_axis(job, &job.axis[2], &t[2], &walk, at(job, dst, g * to[0] + d * to[1]),
+                        at(job, src, g * source[0] + d * source[1]), spare, array)
 
 
 cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_t batch, Py_ssize_t batch_y, Py_ssize_t batch_i,
                       Py_ssize_t inner, Cells buffer, char* row, char* divisors) noexcept nogil:
     """A block's combined values, finished, to where the result has them."""
-    cdef Py_ssize_t g, d, h, w, c, cells = t[2].outs, rows = t[1].outs, planes = t[0].outs
+    cdef Py_ssize_t g, d, h, w, place, cells = t[2].outs, rows = t[1].outs, planes = t[0].outs
     cdef int64_t count
     cdef char* source
     cdef char* target
+    cdef bint dense = job.exact and (job.y_inner == job.finished or inner == 1) and job.y_axis[2] == inner * job.finished
     if job.uniform and cells * rows * inner <= job.capacity and job.y_axis[1] == cells * job.y_axis[2] and i == NULL:
         cells, rows = cells * rows, 1
         if cells * planes * inner <= job.capacity and job.y_axis[0] == cells * job.y_axis[2]:
@@ -391,7 +582,9 @@ cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_
     for g in range(batch):
         for d in range(planes):
             for h in range(rows):
-                source = buffer.value + ((g * planes + d) * rows + h) * cells * inner * job.size
+                place = ((g * planes + d) * rows + h) * cells * inner
+                source = buffer.value + place * job.size
+                target = y + g * batch_y + d * job.y_axis[0] + h * job.y_axis[1]
                 if job.finish != NULL:
                     if not job.uniform:
                         count = job.axis[0].divisors[t[0].first + d] * job.axis[1].divisors[t[1].first + h]
@@ -400,27 +593,88 @@ cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_
                                 (<float*> divisors)[w] = <float> (count * job.axis[2].divisors[t[2].first + w])
                             else:
                                 (<double*> divisors)[w] = <double> (count * job.axis[2].divisors[t[2].first + w])
-                    job.finish(row, source, cells, inner, divisors, job.p)
+                    job.finish(target if dense else row, source, cells, inner, divisors, job.p)
                     source = row
-                target = y + g * batch_y + d * job.y_axis[0] + h * job.y_axis[1]
-                job.store(target, job.y_axis[2], job.y_inner, source, cells, inner)
+                if job.finish == NULL or not dense:
+                    job.store(target, job.y_axis[2], job.y_inner, source, cells, inner)
                 if i != NULL:
                     target = i + g * batch_i + d * job.i_axis[0] + h * job.i_axis[1]
-                    for w in range(cells):
-                        for c in range(inner):
-                            (<uint64_t*> (target + w * job.i_axis[2] + c * job.i_inner))[0] = \
-                                buffer.index[(((g * planes + d) * rows + h) * cells + w) * inner + c]
+                    job.store_index(target, job.i_axis[2], job.i_inner, buffer.index + place * job.indexed, cells, inner)
+
+
+cdef inline bint idle(const Axis* axis) noexcept nogil:
+    """Whether every window of an axis is one cell, in order."""
+    return axis.kernel == 1 and axis.stride == 1 and axis.before == 0 and axis.out == axis.n and axis.spacing == 1 \
+        and axis.sparse == 0 and axis.starts == NULL
+
+
+cdef void run_tile(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, Py_ssize_t inner,
+                   char* scratch) noexcept nogil:
+    """Some windows: D, H and W reduced one after the other, in buffers or between the arrays."""
+    cdef Py_ssize_t source[4]
+    cdef Py_ssize_t to[4]
+    cdef Data data = data_of(job, t)
+    cdef Cells buffers[3]
+    cdef Cells row = NONE, target
+    cdef Walk walk
+    cdef Py_ssize_t axis = job.first, k, planes, last = job.outers - 1
+    cdef char* end = scratch + job.scratch
+    cdef bint array = job.straight and axis == 2, onto = job.onto and t[2].total > 0 and not t[2].clipped
+    for k in range(3):
+        buffers[k] = NONE
+        buffers[k].value = scratch + k * job.capacity * job.size
+        if i != NULL:
+            buffers[k].index = scratch + 3 * job.capacity * job.size + k * job.capacity * job.indexed
+    scratch += 3 * job.capacity * (job.size + job.indexed)
+    row.value = scratch
+    if job.straight and axis < 2:
+        reduce_rows(job, t, data, x, batch, job.x_outer[last], inner, buffers[0], buffers[1], scratch)
+        axis += 1
+    else:
+        for k in range(3):
+            x += data.low[k] * job.x_axis[k]
+        if not array:
+            if i != NULL:
+                row.index = end - job.capacity * (job.finished + job.indexed)
+                number(job, row.index, data.count[2], inner)
+            load_block(job, &data, x, batch, job.x_outer[last], inner, buffers[0], row)
+    for axis in range(axis, 2):
+        if not idle(&job.axis[axis]):
+            planes = batch * (t[0].outs if axis else 1)
+            walk = walks(planes, t[axis].outs, inner * t[2].total * (1 if axis else t[1].total))
+            walk.pitch = t[axis].total * walk.inner
+            CHECK(planes * walk.pitch <= job.capacity and planes * walk.dpitch <= job.capacity)
+            reduce_axis(job, &job.axis[axis], &t[axis], &walk, buffers[1], buffers[0], buffers[2], False)
+            buffers[0], buffers[1] = buffers[1], buffers[0]
+    if not idle(&job.axis[2]):
+        target = buffers[1]
+        source[3], source[2], source[1] = inner, t[2].total * inner, t[1].outs * t[2].total * inner
+        source[0] = t[0].outs * source[1]
+        if array:
+            buffers[0].value = <char*> x
+            source[0], source[1] = job.x_outer[last] // job.size, job.x_axis[0] // job.size
+            source[2], source[3] = job.x_axis[1] // job.size, job.x_axis[2] // job.size
+        to[3], to[2], to[1] = inner, t[2].outs * inner, t[1].outs * t[2].outs * inner
+        to[0] = t[0].outs * to[1]
+        if onto:
+            target.value = y
+            to[0], to[1] = job.y_outer[last] // job.size, job.y_axis[0] // job.size
+            to[2], to[3] = job.y_axis[1] // job.size, job.y_axis[2] // job.size
+        CHECK(onto or batch * to[0] <= job.capacity)
+        reduce_last(job, t, batch, inner, target, to, buffers[0], source, buffers[2], array)
+        if onto:
+            return
+        buffers[0] = buffers[1]
+    store_block(job, t, y, i, batch, job.y_outer[last], job.i_outer[last], inner, buffers[0], scratch,
+                end - job.capacity * job.finished)
 
 
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
-    """Block number `item`: load, reduce D, H and W, finish and store."""
+    """Block number `item`, slab by slab: what the next slab needs again of the array is still in the cache."""
     cdef Py_ssize_t first[5]
     cdef Py_ssize_t count[5]
     cdef Tile t[3]
-    cdef Cells buffers[3]
-    cdef Py_ssize_t axis, k, index, planes, inner
-    cdef Py_ssize_t last = job.outers - 1
-    cdef char* end = scratch + job.scratch
+    cdef Py_ssize_t axis, k, index, begin, outs, last = job.outers - 1
     cdef const char* x = job.x
     cdef char* y = job.y
     cdef char* i = job.i
@@ -432,7 +686,8 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     count[0] = min(count[0], job.outer[last] - first[0])
     count[4] = min(count[4], job.inner - first[4])
     for axis in range(3):
-        t[axis] = tile(&job.axis[axis], first[axis + 1], min(count[axis + 1], job.axis[axis].out - first[axis + 1]))
+        count[axis + 1] = min(count[axis + 1], job.axis[axis].out - first[axis + 1])
+        t[axis] = tile(&job.axis[axis], first[axis + 1], count[axis + 1])
         y += first[axis + 1] * job.y_axis[axis]
         if i != NULL:
             i += first[axis + 1] * job.i_axis[axis]
@@ -450,24 +705,16 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     y += first[4] * job.y_inner
     if i != NULL:
         i += first[4] * job.i_inner
-    for k in range(3):
-        buffers[k].value = scratch + k * job.capacity * job.size
-        buffers[k].index = NULL
-        if i != NULL:
-            buffers[k].index = <uint64_t*> (scratch + 3 * job.capacity * job.size) + k * job.capacity
-    scratch += 3 * job.capacity * (job.size + (sizeof(uint64_t) if i != NULL else 0))
-    load_block(job, t, x, count[0], job.x_outer[last], count[4], buffers[0], scratch)
-    planes, inner = count[0], t[1].total * t[2].total * count[4]
-    for axis in range(3):
-        if job.axis[axis].kernel > 1 or t[axis].total != t[axis].outs or t[axis].lead > 0 or t[axis].clipped:
-            CHECK(planes * t[axis].total * inner <= job.capacity and planes * t[axis].outs * inner <= job.capacity)
-            reduce_axis(job, &job.axis[axis], &t[axis], planes, inner, buffers[1], buffers[0], buffers[2])
-            buffers[0], buffers[1] = buffers[1], buffers[0]
-        planes *= t[axis].outs
-        if axis < 2:
-            inner = count[4] * (t[2].total if axis == 0 else 1)
-    store_block(job, t, y, i, count[0], job.y_outer[last], job.i_outer[last], count[4], buffers[0], scratch,
-                end - job.capacity * job.finished)
+    if not job.straight or job.first == 2:
+        run_tile(job, t, x, y, i, count[0], count[4], scratch)
+        return
+    axis = job.first
+    begin, outs = first[axis + 1], count[axis + 1]
+    for k in range((outs + job.slab - 1) // job.slab):
+        index = k * job.slab
+        t[axis] = tile(&job.axis[axis], begin + index, min(job.slab, outs - index))
+        run_tile(job, t, x, y + index * job.y_axis[axis], i + index * job.i_axis[axis] if i != NULL else NULL, count[0], count[4],
+                 scratch)
 
 
 # ---- cutting a call into blocks ------------------------------------------------------------------------------
@@ -475,11 +722,13 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
 cdef double needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
     """The cells of the largest buffer that a block passes through; a double, which no shape overflows."""
     cdef double most = 1, cells
-    cdef Py_ssize_t axis, k
-    for k in range(4):   # before axis k: the axes left of it are reduced
+    cdef Py_ssize_t axis, k, outs
+    # Before axis k, when the axes left of it are reduced.
+    for k in range(job.first + 1 if job.straight else 0, 3 if job.onto else 4):
         cells = <double> block[0] * block[4]
         for axis in range(3):
-            cells *= block[axis + 1] if axis < k else longest(&job.axis[axis], block[axis + 1])
+            outs = min(block[axis + 1], job.slab) if job.straight and axis == job.first else block[axis + 1]
+            cells *= outs if axis < k else longest(&job.axis[axis], outs)
         most = max(most, cells)
     return most
 
@@ -494,6 +743,11 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
         size[axis + 1] = job.axis[axis].out
     for k in range(5):
         job.block[k] = size[k]
+    if job.straight and job.first < 2:   # planes side by side only where a whole one is small
+        cost = job.size * job.inner
+        for axis in range(3):
+            cost *= longest(&job.axis[axis], size[axis + 1]) if axis > job.first else size[axis + 1]
+        job.block[0] = min(size[0], max(1, <Py_ssize_t> (target / max(cost, 1.0))))
     while True:
         bytes_ = needed(job, job.block) * job.size
         parts = 1
@@ -522,29 +776,93 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
 
 
+cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Which ends of the way through the buffers are left out, the blocks, and the memory that they take."""
+    cdef Py_ssize_t k, target, size = job.size, cells = 1
+    cdef const Axis* axis
+    job.first = 0
+    while job.first < 3 and idle(&job.axis[job.first]):
+        job.first += 1
+    job.straight = job.copied and job.first < 3 and (job.x_inner == size or job.inner == 1)
+    job.onto = job.exact and job.finish == NULL and job.i == NULL and (job.y_inner == size or job.inner == 1)
+    for k in range(3):
+        job.straight = job.straight and job.x_axis[k] % size == 0
+        job.onto = job.onto and job.y_axis[k] % size == 0
+        cells *= job.axis[k].n if k != job.first else 1
+    job.straight = job.straight and job.x_outer[job.outers - 1] % size == 0
+    job.onto = job.onto and job.y_outer[job.outers - 1] % size == 0
+    axis = &job.axis[2]
+    job.onto = job.onto and not idle(axis) and axis.kernel <= 3 and axis.sparse == 0 and axis.starts == NULL
+    if job.straight:
+        if job.first == 2:
+            job.straight = axis.spacing == 1 and axis.sparse == 0 and job.i == NULL and (axis.starts != NULL or
+                (axis.before == 0 and (axis.out - 1) * axis.stride + axis.extent <= axis.n))
+        else:
+            job.straight = job.i == NULL or job.x_axis[2] == job.inner * size
+        axis = &job.axis[job.first]
+        cells *= job.inner
+        job.straight = job.straight and (axis.sparse or few(job, axis, <double> axis.n * cells, <double> axis.out * cells))
+    target = TARGET
+    job.slab = job.axis[job.first].out if job.first < 3 else 1
+    if job.straight and job.first < 2:
+        job.slab = 1
+        if job.first == 1:   # a row for every row of the result, with its sources in the first-level cache
+            target = min(TARGET, ROW + 8 * job.axis[2].extent * min(job.inner, 64) * size)
+    cut(job, target, pieces)
+    if job.straight and job.i != NULL and job.block[4] < job.inner:   # the numbers of a row are dense, its cells no more
+        job.straight = False
+        cut(job, TARGET, pieces)
+    if job.straight and job.first < 2:
+        job.slab = max(1, <Py_ssize_t> (target / (needed(job, job.block) * size)))
+    job.capacity = <Py_ssize_t> needed(job, job.block)
+    if job.straight and not job.idempotent:   # what a recursion over the array's cells keeps aside
+        k = 1
+        while k < SPARES and (axis.kernel if axis.starts == NULL else axis.n) >> (k + 1):
+            k += 1
+        if job.first == 2:
+            job.capacity *= k
+        else:
+            cells = max(PIECE, job.block[4] * (job.block[0] if job.first else longest(&job.axis[1], job.block[2])))
+            job.capacity = max(job.capacity, k * cells)
+    job.capacity = (job.capacity + 15) & ~15
+
+
 # ---- from Python ---------------------------------------------------------------------------------------------
 
 cdef class Loops:
-    """The row loops of one mode on one combination of types, found once."""
+    """The row loops of one mode on one combination of types, found once: `rows` has their addresses."""
 
     cdef load_t load
     cdef pick_t pick
     cdef finish_t finish
     cdef store_t store
-    cdef Py_ssize_t size, finished
+    cdef store_t wide          # indices to int64, or to int32
+    cdef store_t narrow
+    cdef Py_ssize_t size, finished, indexed
     cdef uint64_t identity
-    cdef bint idempotent
+    cdef bint idempotent, copied, exact
 
-    def __init__(self, str combine, bint idempotent, str cell, str finish, types, bint indexed, bytes identity, Py_ssize_t finished):
-        self.load = <load_t> <size_t> ROWS["load", cell, types.cell, types.accumulate]
-        self.pick = <pick_t> <size_t> ROWS["choose" if indexed else "pick", combine, types.accumulate]
+    def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity,
+                 Py_ssize_t finished):
+        self.load = <load_t> <size_t> rows["load", cell, types.cell, types.accumulate]
         self.finish = NULL
         if finish != "s":
-            self.finish = <finish_t> <size_t> ROWS["finish", finish, types.accumulate, types.finish]
-        self.store = <store_t> <size_t> ROWS["store", types.finish, types.result]
+            self.finish = <finish_t> <size_t> rows["finish", finish, types.accumulate, types.finish]
+        self.store = <store_t> <size_t> rows["store", types.finish, types.result]
+        self.copied = cell == "x" and types.cell == types.accumulate
+        self.exact = types.finish == types.result
         self.size, self.finished, self.idempotent = len(identity), finished, idempotent
         self.identity = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
+        if index:
+            self.pick = <pick_t> <size_t> rows["choose", combine, types.accumulate, index]
+            self.narrow = <store_t> <size_t> rows["index", index, "int32"]
+            self.wide = <store_t> <size_t> rows["index", index, "int64"]
+            self.indexed = sizeof(uint32_t) if index == "uint32" else sizeof(uint64_t)
+        else:
+            self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]
+            self.narrow = self.wide = NULL
+            self.indexed = 0
 
 
 cdef const int64_t* pointer(const int64_t[::1] numbers) noexcept:
@@ -578,8 +896,10 @@ def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double
     memset(&job, 0, sizeof(Job))
     job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
     job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
+    job.copied, job.exact, job.indexed = loops.copied, loops.exact, loops.indexed
     job.x, job.y, job.p, job.uniform = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y), p, uniform
-    job.i = <char*> PyArray_DATA(i) if i is not None else NULL
+    if i is not None:
+        job.i, job.store_index = <char*> PyArray_DATA(i), (loops.wide if PyArray_ITEMSIZE(i) == sizeof(int64_t) else loops.narrow)
     outer, (job.inner, job.x_inner, job.y_inner, job.i_inner), pooled = view
     job.outers = len(outer)
     for k in range(job.outers):
@@ -592,12 +912,11 @@ def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double
         work *= max(job.axis[k].n, job.axis[k].out)
     if work * job.inner < THREADED:
         threads = 1
-    cut(&job, TARGET, 1 if threads == 1 else max(1, 4 * threads // items))
+    plan(&job, 1 if threads == 1 else max(1, 4 * threads // items))
     for k in range(5):
         items *= job.grid[k]
     threads = max(1, min(threads, items))
-    job.capacity = (<Py_ssize_t> needed(&job, job.block) + 15) & ~15
-    job.scratch = job.capacity * (3 * (job.size + (sizeof(uint64_t) if job.i != NULL else 0)) + max(job.size, job.finished) + job.finished)
+    job.scratch = job.capacity * (3 * (job.size + job.indexed) + max(job.size, job.finished) + job.finished + job.indexed)
     job.scratch = (job.scratch + 63) & ~63
     scratch = <char*> malloc(threads * job.scratch)
     if scratch == NULL:
@@ -622,4 +941,4 @@ def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double
 
 def info():
     """How this extension was built."""
-    return {"openmp": bool(OPENMP), "compiler": (<bytes> COMPILER).decode(), "debug": bool(DEBUGGING)}
+    return {"openmp": bool(OPENMP), "compiler": (<bytes> COMPILER).decode(), "debug": bool(DEBUGGING), "level": level()}

@@ -4,17 +4,19 @@ from libc.stdint cimport uint64_t
 
 
 cdef struct Cells:
-    # Accumulated cells, and beside them their indices where a mode is asked for them (else NULL).
+    # Accumulated cells; beside them, where a mode is asked for them (else NULL), their indices less `base`.
     char* value
-    uint64_t* index
+    char* index
+    uint64_t base
 
 
 cdef struct Walk:
-    # planes x cells x inner results, written densely from plane to plane `dpitch` apart; all in cells of the buffer.
+    # planes x cells x inner results; all in cells of the buffer.
     Py_ssize_t planes, cells, inner
-    Py_ssize_t dpitch
-    Py_ssize_t pitch, step      # of a and b: from plane to plane, from one result's cell to the next one's
+    Py_ssize_t dpitch, dstep    # of dst: from plane to plane, from one result's cell to the next one's
+    Py_ssize_t pitch, step      # of a and b
     Py_ssize_t cpitch, cstep    # of c
+    Py_ssize_t ahead            # bytes to what will be read next of rows that come from memory, or 0
 
 
 # dst = a;  a . b;  a . c;  (a . b) . c   (b and c may be NULL)
