@@ -13,12 +13,12 @@ import sys
 import mlx.core as mx
 import numpy as np
 import pytest
-from agreement import BACKENDS, backward_bound, check, forward_bound, label, modes, refused
+from agreement import BACKENDS, EXPONENTS, backward_bound, check, forward_bound, label, modes, refused
 
 import pooling
 from pooling import _cpu
 from pooling._dtypes import DTYPES
-from pooling.testing import agree, data, oracle
+from pooling.testing import CASES, agree, data, oracle
 
 RUNS = ["mlx", *(name for name in BACKENDS if name.startswith("mlx:"))]
 WINDOW = (3, 2, 1)
@@ -439,3 +439,34 @@ def test_on_a_gpu(monkeypatch):
         pooling.pool(x, "max", 2)
     pooling.pool(x, "max", 2)  # a second warning would be an error
     assert called[4:] == ["ops", "ops"]
+
+
+@pytest.mark.parametrize("p", EXPONENTS)
+def test_operations_where_there_is_no_float64(p, monkeypatch):
+    """On a GPU they take powers and sums in float32, and keep its bound; squares that leave its range included."""
+    from pooling._mlx import _ops
+
+    monkeypatch.setattr(_ops, "on_cpu", lambda: False)
+    for case in CASES:
+        for dtype in ("float32", "float16", "int16"):
+            x = data(case.x_shape, dtype, 1, "special")
+            want = oracle.pool(x, "lp", p=p, **case.geometry)
+            got = pooling.pool(x, "lp", p=p, **case.geometry, backend="mlx:ops")
+            check(got, want, (case.name, dtype), forward_bound(want, "lp", p, case.kernel, "mlx:kernel"))
+        if p != float("inf"):  # where a norm leaves float32 its gradient is lost; the kernel alone keeps it
+            x = data(case.x_shape, "float32", 1, "real")
+            g = data(oracle.output_shape(x.shape, **case.geometry), "float32", 2)
+            want = oracle.pool_backward(g, x, "lp", p=p, **case.geometry)
+            oracles = (oracle.pool, oracle.pool_backward)
+            bound = backward_bound(want, g, x, "lp", p, oracles, backend="mlx:kernel", **case.geometry)
+            check(
+                pooling.pool_backward(g, x, "lp", p=p, **case.geometry, backend="mlx:ops"), want, (case.name, "gradient"), bound
+            )
+    if p == 2:
+        for scale in (1e30, 1e-30):
+            x = (data((2, 9, 8, 3), "float32", 1) * np.float32(scale)).astype(np.float32)
+            want = oracle.pool(x, "lp", 3, 2)
+            check(pooling.pool(x, "lp", 3, 2, backend="mlx:ops"), want, scale, forward_bound(want, "lp", 2.0, 3, "mlx:kernel"))
+    for mode, dtype in (("avg", "int64"), ("max", "float64"), ("lp", "float64")):
+        with pytest.raises(TypeError, match="float64"):
+            pooling.pool(cells().astype(getattr(mx, dtype)), mode, 2, backend="mlx:ops")

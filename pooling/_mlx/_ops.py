@@ -361,7 +361,10 @@ def _walked_choice(chosen: mx.array, amounts: mx.array, view: View) -> mx.array 
 
 
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
-    """The gradient of lp: over the windows of a cell, the sum of g * sign(x) * (abs(x) / y)**(p - 1)."""
+    """The gradient of lp: over the windows of a cell, the sum of g * sign(x) * (abs(x) / y)**(p - 1).
+
+    Without float64 it is lost where a norm leaves float32; the kernel keeps it there.
+    """
     types, power = _working(types, reduction), reduction.p - 1
     wide = types.accumulate
     y = reduce(x, layout, geometry, reduction, Types(types.cell, wide, wide, wide), False)[0]
