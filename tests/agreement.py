@@ -60,7 +60,7 @@ def refused(backend: str, mode: str, dtype: str, result: str | None = None) -> b
 
 def forward_bound(want: Any, mode: str, p: float, kernel: Any, backend: str = "cpu") -> Any:
     """The bound for a forward result, or None where it is exact."""
-    return lp_bound(want, p, _terms(kernel, want.ndim - 2), **powers(backend)) if mode == "lp" else None
+    return lp_bound(want, p, _terms(kernel, want.ndim - 2 if want.ndim > 2 else 3), **powers(backend)) if mode == "lp" else None
 
 
 def backward_bound(

@@ -26,9 +26,13 @@ def picture(tmp_path):
     return path
 
 
+EVERY = pooling.backends
+
+
 @pytest.fixture
-def demo(picture, tmp_path, capsys):
-    """Runs the demo on the small photograph; gives the exit code, what was printed and where the sheet is."""
+def demo(picture, tmp_path, capsys, monkeypatch):
+    """Runs the demo on the small photograph, on the CPU; gives the exit code, what was printed and where the sheet is."""
+    monkeypatch.setattr(pooling, "backends", lambda: {"cpu": None, "elsewhere": "it is not looked for here."})
 
     def run(*more):
         sheet = tmp_path / "sheet.png"
@@ -69,6 +73,17 @@ def test_every_result_is_printed_and_agrees(demo):
     assert sum(int(row[-3]) for row in rows) == int(re.search(r"with the oracle +([\d,]+)", text)[1].replace(",", ""))
     assert all(name in text for name in pooling.backends())
     assert "\x1b" not in text
+
+
+def test_every_backend_that_is_usable_agrees(demo, monkeypatch):
+    monkeypatch.setattr(pooling, "backends", EVERY)
+    code, text, _ = demo()
+    assert code == 0
+    usable = [name for name, reason in EVERY().items() if reason is None]
+    assert {"cpu", "mlx", "mlx:ops", "mlx:native"} <= set(usable)
+    for name in usable:
+        assert len(re.findall(rf"^{name} ", text, re.MULTILINE)) == len(GEOMETRIES) * len(pooling.MODES)
+    assert int(re.search(r"between backends +([\d,]+)", text)[1].replace(",", "")) > 0
 
 
 def test_sheet(demo, picture):

@@ -349,7 +349,8 @@ cdef void gathered(const Job* job, const Axis* axis, Py_ssize_t o, const Rows* r
         position, kernel = axis.starts[o], axis.counts[o]
     found = gather(job, rows, walk, dst, position, kernel, axis.dilation, spare)
     if found.first.value == NULL:
-        for plane in range(walk.planes if walk.dstep == walk.inner else 0):   # else it is full of identities already
+        # Cells that stand apart have identities between them: pad() has put them there, and here.
+        for plane in range(walk.planes if walk.dstep == walk.inner or walk.cells == 1 else 0):
             fill(job, at(job, dst, plane * walk.dpitch), walk.cells * walk.inner)
     elif found.first.value != dst.value:
         walk.pitch, walk.step = found.pitch, found.step
