@@ -211,7 +211,7 @@ def test_what_is_loaded_and_when():
     assert len(rows - {"pooling._cpu._rows"}) == 1  # one build of the row loops; Cython enters the name of their source too
     compiled = {f"pooling._cpu.{stub.stem}" for stub in STUBS} | rows
     assert {name for name in call if name.startswith("pooling")} == {
-        "pooling._cpu", "pooling._cpu._isa", "pooling._cpu._views", *compiled
+        "pooling._cpu", "pooling._cpu._gomp", "pooling._cpu._isa", "pooling._cpu._views", *compiled
     }  # fmt: skip
     heavy = ("mlx", "torch", "ml_dtypes", "scipy", "PIL", "numpy.testing")
     assert not {name for name in first | call | names if name.startswith(heavy)}

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pooling._cpu import _indices, _nest
+from pooling._cpu import _gomp, _indices, _nest  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
 from pooling._cpu._views import Array, empty_like, fits, view, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
 from pooling._geometry import Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
+
+_gomp.loaded()
 
 _WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call does not have
 
