@@ -470,3 +470,16 @@ def test_operations_where_there_is_no_float64(p, monkeypatch):
     for mode, dtype in (("avg", "int64"), ("max", "float64"), ("lp", "float64")):
         with pytest.raises(TypeError, match="float64"):
             pooling.pool(cells().astype(getattr(mx, dtype)), mode, 2, backend="mlx:ops")
+
+
+def test_rules_follow_the_device(monkeypatch):
+    """What was kept from a call where there is float64 does not serve one where there is none."""
+    from pooling._mlx import _ops
+
+    seen = []
+    plain = _ops.scatter
+    monkeypatch.setattr(_ops, "scatter", lambda *a: seen.append(a[-1].cell) or plain(*a))
+    for on_cpu in (True, False):
+        monkeypatch.setattr(_ops, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        pooling.pool_backward(cells(OUT), cells(), "lp", *WINDOW, p=float("inf"), backend="mlx:ops")
+    assert seen == ["float64", "float32"]

@@ -88,7 +88,7 @@ class Backend:
         if not prod(shape):
             return (mx.zeros(shape, TYPES[types.result]), mx.zeros(shape, mx.int64))[: 1 + indexed]
         function = _autodiff.indexed if indexed else _autodiff.pooled
-        return function(self._run, layout, geometry, reduction, types)(x)
+        return function(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))(x)
 
     def pool_backward(
         self,
@@ -107,7 +107,8 @@ class Backend:
             _native.check_windows(indices, layout, geometry)
         if not g.size or not x.size:
             return mx.zeros(x.shape, x.dtype)
-        return _autodiff.gradient(self._run, layout, geometry, reduction, types)(g, x, indices)
+        rule = _autodiff.gradient(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))
+        return rule(g, x, indices)
 
     def unpool(self, x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:
         """Zeros of the given pooled sizes, with each cell of x where its index says."""

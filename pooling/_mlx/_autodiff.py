@@ -39,20 +39,21 @@ class Problem(NamedTuple):
     geometry: Geometry
     reduction: Reduction
     types: Types
+    working: str  # the type in which the p-norm's gradients are summed, on the device of this call
 
     def reduce(self, x: mx.array, types: Types | None = None, indexed: bool = False) -> Arrays:
         """Pools x; no gradient passes through."""
         x = mx.stop_gradient(x)
         return self.run.reduce(x, self.layout, self.geometry, self.reduction, types or self.types, indexed)
 
-    @property
-    def working(self) -> str:
-        """The type in which the p-norm's gradients are summed."""
-        return "float32" if self.run.refuses(1, 1, Types(*("float64",) * 4), None) else "float64"
-
     def mapped(self) -> Problem:
         """The same call on arrays with one more carried axis in front."""
         return self._replace(layout=_mapped(self.layout))
+
+
+def working(run: Implementation) -> str:
+    """float64 where the implementation has it here and now; the default device may change between two calls."""
+    return "float32" if run.refuses(1, 1, Types(*("float64",) * 4), None) else "float64"
 
 
 def _mapped(layout: Layout) -> Layout:
