@@ -95,6 +95,7 @@ def row_loops() -> str:
         stored={name: "uint8_t" if name == "bool" else row.c for name, row in rows.items()},
         write=write,
         wrapping=wrapping,
+        sizes={name: row.size for name, row in rows.items()},
     )
 
 

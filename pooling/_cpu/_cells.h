@@ -13,25 +13,58 @@
 /* Loops over rows whose results share memory with their own operands at most, cell by cell: no check for aliases is needed. */
 #if defined(__clang__)
 #define POOLING_SAME_CELLS _Pragma("clang loop vectorize(assume_safety)")
+#define POOLING_PIECE _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
 #define POOLING_INLINE static inline __attribute__((always_inline))
 #elif defined(__GNUC__)
 #define POOLING_SAME_CELLS _Pragma("GCC ivdep")
+#define POOLING_PIECE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #define POOLING_INLINE static inline __attribute__((always_inline))
 #else
 #define POOLING_SAME_CELLS
+#define POOLING_PIECE
 #define POOLING_INLINE static inline
 #endif
 
-/* 256 bytes that will be read soon. */
+/* 64 bytes that will be read soon. */
 POOLING_INLINE void prefetch(const char* place) {
 #ifdef __GNUC__
     __builtin_prefetch(place);
-    __builtin_prefetch(place + 64);
-    __builtin_prefetch(place + 128);
-    __builtin_prefetch(place + 192);
 #endif
     (void)place;
 }
+
+/* The bytes of the machine's vectors; every_second_BITS: of two vectors of such cells the even ones, or (from = 1) the odd ones. */
+#if defined(__AVX512BW__)
+#define POOLING_VECTOR 64
+#elif defined(__AVX2__)
+#define POOLING_VECTOR 32
+#else
+#define POOLING_VECTOR 16
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define POOLING_EVERY_SECOND(BITS)                                                                              \
+    typedef uint##BITS##_t pooling_v##BITS __attribute__((vector_size(POOLING_VECTOR)));                        \
+    POOLING_INLINE void every_second_##BITS(void* dst, const void* both, int from) {                            \
+        pooling_v##BITS low, high, which;                                                                       \
+        int j;                                                                                                  \
+        memcpy(&low, both, sizeof(low));                                                                        \
+        memcpy(&high, (const char*)both + sizeof(low), sizeof(low));                                            \
+        for (j = 0; j < (int)(8 * POOLING_VECTOR / BITS); j++) which[j] = (uint##BITS##_t)(2 * j + from);       \
+        low = __builtin_shuffle(low, high, which);                                                              \
+        memcpy(dst, &low, sizeof(low));                                                                         \
+    }
+#else
+#define POOLING_EVERY_SECOND(BITS)                                                                              \
+    POOLING_INLINE void every_second_##BITS(void* dst, const void* both, int from) {                            \
+        int j;                                                                                                  \
+        for (j = 0; j < (int)(8 * POOLING_VECTOR / BITS); j++)                                                  \
+            memcpy((uint##BITS##_t*)dst + j, (const uint##BITS##_t*)both + 2 * j + from, BITS / 8);             \
+    }
+#endif
+POOLING_EVERY_SECOND(8)
+POOLING_EVERY_SECOND(16)
+POOLING_EVERY_SECOND(32)
+POOLING_EVERY_SECOND(64)
 
 typedef struct { uint8_t bits; } truth_t;
 typedef struct { uint16_t bits; } half_t;

@@ -37,6 +37,7 @@ cdef enum:
     ROW = 1 << 15             # bytes of a piece of a row, so that a row of windows stays in a core's first-level cache
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
+    LANE = 1 << 13            # bytes of the rows of windows that are made together
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
@@ -78,6 +79,9 @@ cdef struct Job:
     Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0)
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
     Py_ssize_t slab            # windows of that axis that pass through the buffers together
+    bint lanes                 # H and W in one go, a few rows of windows at a time
+    Py_ssize_t lane            # windows of W of such a row that are reduced together
+    Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
     uint64_t identity
     double p
@@ -276,13 +280,18 @@ cdef struct Rows:
     Py_ssize_t pitch, step
 
 
+cdef inline Py_ssize_t over(Py_ssize_t position, Py_ssize_t apart) noexcept nogil:
+    return position if apart == 1 else position // apart   # divisions are slow
+
+
 cdef inline Cells tap(const Job* job, const Rows* rows, Py_ssize_t position) noexcept nogil:
     """The row at a position of the axis, or NONE: outside the data, or between two rows."""
     cdef Cells row = NONE
-    if position >= 0 and position % rows.apart == 0 and position // rows.apart < rows.count:
+    cdef Py_ssize_t place = over(position, rows.apart)
+    if position >= 0 and place * rows.apart == position and place < rows.count:
         row = rows.first
-        row.value += position // rows.apart * rows.row * job.size
-        row.base += <uint64_t> (position // rows.apart * rows.base)
+        row.value += place * rows.row * job.size
+        row.base += <uint64_t> (place * rows.base)
     return row
 
 
@@ -293,11 +302,11 @@ cdef Rows gather(const Job* job, const Rows* rows, Walk* walk, Cells dst, Py_ssi
     cdef Walk dense = walks(walk.planes, walk.cells, walk.inner)
     cdef Cells found[3]
     cdef Py_ssize_t half = 2, j, count = 0, begin, end, last = position + (kernel - 1) * dilation
-    cdef Py_ssize_t low = (position + rows.apart - 1) // rows.apart if position > 0 else 0
-    cdef Py_ssize_t high = min(rows.count - 1, last // rows.apart) if last >= 0 else -1
+    cdef Py_ssize_t low = over(position + rows.apart - 1, rows.apart) if position > 0 else 0
+    cdef Py_ssize_t high = min(rows.count - 1, over(last, rows.apart)) if last >= 0 else -1
     left.first = NONE
     if low >= high:   # a row at most
-        if low == high and (low * rows.apart - position) % dilation == 0:
+        if low == high and (dilation == 1 or (low * rows.apart - position) % dilation == 0):
             left.first = tap(job, rows, low * rows.apart)
         return left
     left.pitch, left.step = walk.dpitch, walk.dstep
@@ -320,8 +329,8 @@ cdef Rows gather(const Job* job, const Rows* rows, Walk* walk, Cells dst, Py_ssi
         walk.pitch, walk.step, walk.cpitch, walk.cstep = left.pitch, left.step, right.pitch, right.step
         job.pick(walk, dst, left.first, NONE, right.first)
     else:   # three rows, and then two at a time
-        begin = (-position + dilation - 1) // dilation if position < 0 else 0
-        end = min(kernel, (high * rows.apart - position) // dilation + 1)
+        begin = over(-position + dilation - 1, dilation) if position < 0 else 0
+        end = min(kernel, over(high * rows.apart - position, dilation) + 1)
         found[0] = found[1] = found[2] = NONE
         for j in range(begin, min(begin + 3, end)):
             found[count] = tap(job, rows, position + j * dilation)
@@ -670,6 +679,114 @@ cdef void run_tile(const Job* job, const Tile* t, const char* x, char* y, char* 
                 end - job.capacity * job.finished)
 
 
+# ---- rows of windows, a few at a time ------------------------------------------------------------------------
+
+cdef inline Py_ssize_t reach_low(const Axis* axis, Py_ssize_t o) noexcept nogil:
+    """The first cell of the data that a window, or one after it, covers."""
+    return axis.starts[o] if axis.starts != NULL else max(0, o * axis.stride - axis.before)
+
+
+cdef inline Py_ssize_t reach_high(const Axis* axis, Py_ssize_t o) noexcept nogil:
+    """The end of what a window covers of the data."""
+    return axis.starts[o] + axis.counts[o] if axis.starts != NULL else min(axis.n, o * axis.stride - axis.before + axis.extent)
+
+
+cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t width, Py_ssize_t lead, Py_ssize_t cells) noexcept nogil:
+    """Identities before and after the cells of dense rows."""
+    cdef Py_ssize_t row
+    for row in range(count if cells < width else 0):
+        fill(job, at(job, rows, row * width), lead)
+        fill(job, at(job, rows, row * width + lead + cells), width - lead - cells)
+
+
+cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, Py_ssize_t inner,
+                    char* scratch) noexcept nogil:
+    """H and W of a block: a few rows of windows are combined from their rows, then across, and stored before the next ones."""
+    cdef const Axis* down = &job.axis[1]
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t plane, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, step, last = job.outers - 1
+    cdef bint alone = job.onto and idle(across), onto, padded = False
+    cdef Cells buffers[3]
+    cdef Cells dst
+    cdef Tile part[3]
+    cdef Rows rows
+    cdef Walk walk
+    cdef const char* source
+    cdef char* target
+    for o in range(3):
+        buffers[o] = NONE
+        buffers[o].value = scratch + o * job.capacity * job.size
+    part[0], part[1], part[2] = t[0], t[1], t[2]
+    rows.apart, rows.base, rows.pitch = 1, 0, 0
+    rows.count, rows.first, rows.row, rows.step = down.n, NONE, job.x_axis[1] // job.size, job.x_axis[2] // job.size
+    part[0].outs = 1
+    for plane in range(batch * t[0].outs):
+        g, d = plane // t[0].outs, plane % t[0].outs
+        part[0].first = t[0].first + d
+        for i in range((t[1].outs + job.slab - 1) // job.slab):
+            h = i * job.slab
+            part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
+            low, high = reach_low(down, part[1].first), reach_high(down, part[1].first + part[1].outs - 1)
+            for j in range((t[2].outs + job.lane - 1) // job.lane):
+                w = j * job.lane
+                if job.lane < t[2].outs:
+                    part[2] = tile(across, t[2].first + w, min(job.lane, t[2].outs - w))
+                cells, width = part[2].stop - part[2].start, part[2].total * inner
+                source = x + g * job.x_outer[last] + d * job.x_axis[0] + part[2].start * job.x_axis[2]
+                target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
+                dst, pitch, step = buffers[0], width, inner
+                if alone:
+                    dst.value, pitch, step = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
+                CHECK(alone or part[1].outs * width <= job.capacity)
+                if not padded and not alone:
+                    pad_rows(job, dst, part[1].outs if job.lane < t[2].outs else job.slab, width, part[2].lead * inner, cells * inner)
+                    padded = job.lane >= t[2].outs and across.kernel <= 3
+                if cells > 0:
+                    if not alone:
+                        dst = at(job, dst, part[2].lead * inner)
+                    rows.first.value = <char*> source
+                    if not job.straight:
+                        rows.first.value = buffers[1].value - low * cells * inner * job.size
+                        rows.row, rows.step = cells * inner, inner
+                        for o in range(low, high):
+                            job.load(rows.first.value + o * rows.row * job.size, source + o * job.x_axis[1], cells,
+                                     job.x_axis[2], inner, job.x_inner, job.p)
+                    walk = walks(1, cells, inner)
+                    walk.dpitch, walk.dstep = pitch, step
+                    if job.straight:
+                        walk.ahead = job.ahead
+                    # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
+                    begin, end = 0, part[1].outs
+                    if down.starts != NULL:
+                        end = 0
+                    while begin < end and (part[1].first + begin) * down.stride < down.before:
+                        begin += 1
+                    while begin < end and (part[1].first + end - 1) * down.stride - down.before + down.extent > down.n:
+                        end -= 1
+                    for o in range(part[1].outs):
+                        if o == begin and begin < end:
+                            walk.planes = end - begin
+                            walk.pitch, walk.step = down.stride * rows.row, rows.step
+                            direct(job, &walk, at(job, dst, o * pitch),
+                                   at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
+                                   down.kernel, down.dilation * rows.row, buffers[2])
+                            walk.planes = 1
+                        elif not begin <= o < end:
+                            gathered(job, down, part[1].first + o, &rows, &walk, at(job, dst, o * pitch), buffers[2])
+                if alone:
+                    continue
+                onto = job.onto and width > 0 and not part[2].clipped
+                walk = walks(part[1].outs, part[2].outs, inner)
+                walk.pitch = width
+                dst = buffers[1]
+                if onto:
+                    dst.value, walk.dpitch, walk.dstep = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
+                reduce_axis(job, across, &part[2], &walk, dst, buffers[0], buffers[2], False)
+                if not onto:
+                    store_block(job, part, target, NULL, 1, 0, 0, inner, dst, scratch + 3 * job.capacity * job.size,
+                                scratch + job.scratch - job.capacity * job.finished)
+
+
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
     """Block number `item`, slab by slab: what the next slab needs again of the array is still in the cache."""
     cdef Py_ssize_t first[5]
@@ -706,6 +823,9 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     y += first[4] * job.y_inner
     if i != NULL:
         i += first[4] * job.i_inner
+    if job.lanes:
+        run_lanes(job, t, x, y, count[0], count[4], scratch)
+        return
     if not job.straight or job.first == 2:
         run_tile(job, t, x, y, i, count[0], count[4], scratch)
         return
@@ -777,6 +897,44 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
 
 
+cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Whether rows of windows are made a few at a time, and how many: where a pick per row costs least, without indices."""
+    cdef const Axis* down = &job.axis[1]
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t k, width, levels = 2, size = job.size
+    cdef double row = <double> job.axis[2].n * job.inner
+    if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
+        return False
+    if job.straight and job.first == 2 or not few(job, down, down.n * row, down.out * row):
+        return False
+    job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
+    job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
+    job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
+    cut(job, 1 << 60, pieces)
+    while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > ROW:
+        job.block[4] = (job.block[4] + 1) // 2
+    job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
+    job.lane = job.block[3]
+    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
+        job.lane = (job.lane + 1) // 2
+    width = max(1, longest(across, job.lane)) * job.block[4]
+    job.slab = 1
+    if job.lane == job.block[3]:
+        job.slab = min(job.block[2], max(1, LANE // (width * size)))
+    while levels < SPARES and (max(down.kernel, across.kernel) >> (levels + 1)):
+        levels += 1
+    if down.starts != NULL or across.starts != NULL:
+        levels = SPARES
+    k = job.slab * levels
+    if not job.straight:
+        k = max(k, longest(down, job.slab))
+    job.capacity = (k * width + 15) & ~15
+    job.ahead = job.x_axis[1] * down.stride
+    if job.ahead:
+        job.ahead *= max(1, AHEAD // (job.ahead if job.ahead > 0 else -job.ahead))
+    return True
+
+
 cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Which ends of the way through the buffers are left out, the blocks, and the memory that they take."""
     cdef Py_ssize_t k, target, size = job.size, cells = 1
@@ -803,6 +961,9 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
         axis = &job.axis[job.first]
         cells *= job.inner
         job.straight = job.straight and (axis.sparse or few(job, axis, <double> axis.n * cells, <double> axis.out * cells))
+    job.lanes = plan_lanes(job, pieces)
+    if job.lanes:
+        return
     target = TARGET
     job.slab = job.axis[job.first].out if job.first < 3 else 1
     if job.straight and job.first < 2:
