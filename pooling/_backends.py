@@ -5,7 +5,9 @@ A backend is a module, or an object of one, imported when it is first needed, th
     why_not()                      None, or the sentence that says why it cannot run here
     cell(array)                    the element type's name (a row of _dtypes), or a TypeError
     from_numpy(array), to_numpy(array)
-    pool, pool_backward, unpool    the operations, on its own arrays
+    pooling(layout, geometry, reduction, types, indexed, shape)
+                                   the function (x, out) -> results of this shape, which the door keeps
+    pool_backward, unpool          the other operations, on its own arrays
 A refusal is a sentence, and the caller gets it: nothing falls back silently.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from pooling._cpu import _gomp, _indices, _nest  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
-from pooling._cpu._views import Array, empty_like, fits, view, zeros_by_plane
+from pooling._cpu._views import Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
 from pooling._geometry import Axis, Geometry, cached
 from pooling._layout import Layout
@@ -63,6 +64,7 @@ def _default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_OPENMP = bool(_nest.info()["openmp"])
 _threads = _default_threads()
 _forked = False
 
@@ -85,7 +87,7 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a call may use: one where the build has no OpenMP, and in a forked child."""
-    return 1 if _forked or not _nest.info()["openmp"] else _threads
+    return 1 if _forked or not _OPENMP else _threads
 
 
 def info() -> dict[str, str]:
@@ -155,6 +157,32 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
     return [(axis, axis.ranges(), count) for axis, count in zip(axes, counts, strict=True)], divisor, uniform
 
 
+@lru_cache(maxsize=1024)
+def _reducing(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., None]:
+    """The function `reduce` of one reduction, which keeps the plans that it has made for arrays as they lay in memory."""
+
+    def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
+        axes, divisor, uniform = _axes(geometry, reduction)
+        # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
+        short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
+        loops = _loops(reduction, types, ("uint32" if short else "uint64") if i else "")
+        index = i[0][2] if i else 0
+        return _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
+
+    plan = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
+
+    def run(x: Array, y: Array, i: Array | None = None) -> None:
+        if not y.size:
+            return
+        lie = (x.shape, x.strides, x.itemsize), (y.shape, y.strides, y.itemsize)
+        if i is None:
+            plan(get_num_threads(), *lie).run(x, y)
+        else:
+            plan(get_num_threads(), *lie, (i.shape, i.strides, i.itemsize)).run(x, y, i)
+
+    return run
+
+
 def reduce(
     x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, y: Array, i: Array | None = None
 ) -> None:
@@ -162,46 +190,38 @@ def reduce(
 
     `types` names the cells: their arrays may be of any dtype of that size, as uint16 for bfloat16.
     """
-    if y.size:
-        axes, divisor, uniform = _axes(geometry, reduction)
-        # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
-        short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
-        loops = _loops(reduction, types, "" if i is None else "uint32" if short else "uint64")
-        _nest.reduce(
-            loops, axes, view(layout, x, y, y if i is None else i), x, y, i, reduction.p, divisor, uniform, get_num_threads()
-        )
+    _reducing(layout, geometry, reduction, types)(x, y, i)
 
 
-def pool(
-    x: Array,
-    layout: Layout,
-    geometry: Geometry,
-    reduction: Reduction,
-    types: Types,
-    indexed: bool,
-    out: tuple[Array, ...] | None,
-) -> tuple[Array, ...]:
-    """The values, and the indices if asked for."""
-    shape = layout.resized(x.shape, geometry.outs)
-    wanted = [numpy_dtype(types.result)] + [np.dtype(np.int64)] * indexed
-    if out is not None:
-        _check_out(out, shape, wanted)
-    x = _native(x)
-    if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
-        fits(shape, sum(dtype.itemsize for dtype in wanted))
-        result = tuple(empty_like(x, shape, dtype) for dtype in wanted)
-    else:
-        result = tuple(array.view(np.ndarray) for array in out)
-    reduce(x, layout, geometry, reduction, types, *result)
-    if out is None:
-        return result
-    for target, source in zip(out, result, strict=True):
-        if not np.may_share_memory(target, source):
-            target.view(np.ndarray)[...] = source
-    return out
+def pooling(
+    layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool, shape: tuple[int, ...]
+) -> Callable[[Array, tuple[Array, ...] | None], tuple[Array, ...]]:
+    """The function (x, out) -> the values, of this shape, and the indices if asked for."""
+    wanted = (numpy_dtype(types.result), np.dtype(np.int64))[: 1 + indexed]
+    size = sum(dtype.itemsize for dtype in wanted)
+    run = _reducing(layout, geometry, reduction, types)
+
+    def pool(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
+        if out is not None:
+            _check_out(out, shape, wanted)
+        x = _native(x)
+        if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
+            fits(shape, size)
+            result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
+        else:
+            result = tuple([array.view(np.ndarray) for array in out])
+        run(x, *result)
+        if out is None:
+            return result
+        for target, source in zip(out, result, strict=True):
+            if not np.may_share_memory(target, source):
+                target.view(np.ndarray)[...] = source
+        return out
+
+    return pool
 
 
-def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: list[np.dtype[Any]]) -> None:
+def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> None:
     if len(out) != len(wanted):
         raise ValueError(f"out has {len(out)} arrays; {len(wanted)} are needed (return_indices makes it a pair)")
     for array, dtype in zip(out, wanted, strict=True):

@@ -16,6 +16,7 @@ from pooling._layout import Layout
 
 Array = np.ndarray[Any, Any]
 Steps = tuple[int, ...]  # a size and one stride in bytes per array
+Memory = tuple[Steps, Steps, int]  # an array's shape, strides and itemsize
 
 
 class View(NamedTuple):
@@ -28,11 +29,12 @@ class View(NamedTuple):
 
 def view(layout: Layout, *arrays: Array) -> View:
     """The view of arrays that differ in their pooled sizes only; the memory order of the first one decides."""
-    return _view(layout, tuple((array.shape, array.strides, array.itemsize) for array in arrays))
+    return view_of(layout, tuple((array.shape, array.strides, array.itemsize) for array in arrays))
 
 
 @lru_cache(maxsize=1024)
-def _view(layout: Layout, arrays: tuple[tuple[Steps, Steps, int], ...]) -> View:
+def view_of(layout: Layout, arrays: tuple[Memory, ...]) -> View:
+    """The view, of what it reads of the arrays."""
     shape, strides, _ = arrays[0]
     merged: list[Steps] = []
     for steps in sorted(

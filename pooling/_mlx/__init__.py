@@ -11,6 +11,7 @@ Each is a module with the functions why_not, refuses, reduce, scatter, slope and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -69,26 +70,25 @@ class Backend:
             return np.asarray(x.view(mx.uint16)).view(numpy_dtype("bfloat16"))
         return np.asarray(x)
 
-    def pool(
-        self,
-        x: mx.array,
-        layout: Layout,
-        geometry: Geometry,
-        reduction: Reduction,
-        types: Types,
-        indexed: bool,
-        out: tuple[mx.array, ...] | None,
-    ) -> tuple[mx.array, ...]:
-        """The values, and the indices if asked for."""
-        if out is not None:
-            raise TypeError("out: an mx.array cannot be written to; the result is a new one")
-        shape = self._shape(layout.resized(x.shape, geometry.outs))
-        self._check(x, shape, reduction, types)
-        fits((x.shape, types.cell), (shape, types.result), *[(shape, "int64")] * indexed)
-        if not prod(shape):
-            return (mx.zeros(shape, TYPES[types.result]), mx.zeros(shape, mx.int64))[: 1 + indexed]
+    def pooling(
+        self, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool, shape: tuple[int, ...]
+    ) -> Callable[[mx.array, Any], tuple[mx.array, ...]]:
+        """The function (x, out) -> the values, of this shape, and the indices if asked for."""
+        self._shape(shape)
+        size = prod(shape)
+        results = ((shape, types.result), (shape, "int64"))[: 1 + indexed]
         function = _autodiff.indexed if indexed else _autodiff.pooled
-        return function(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))(x)
+
+        def pool(x: mx.array, out: Any) -> tuple[mx.array, ...]:
+            if out is not None:
+                raise TypeError("out: an mx.array cannot be written to; the result is a new one")
+            self._check(x.size, size, reduction, types)
+            fits((x.shape, types.cell), *results)
+            if not size:
+                return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
+            return function(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))(x)
+
+        return pool
 
     def pool_backward(
         self,
@@ -101,7 +101,7 @@ class Backend:
         indices: mx.array | None,
     ) -> mx.array:
         """The gradient with respect to x, in x's type."""
-        self._check(x, g.shape, reduction, types)
+        self._check(x.size, g.size, reduction, types)
         fits((x.shape, types.cell), (x.shape, types.accumulate), (g.shape, "int64"))
         if indices is not None:
             _native.check_windows(indices, layout, geometry)
@@ -114,18 +114,18 @@ class Backend:
         """Zeros of the given pooled sizes, with each cell of x where its index says."""
         shape = self._shape(layout.resized(x.shape, sizes))
         name = self.cell(x)
-        self._check(x, shape, None, Types(name, name, name, name))
+        self._check(x.size, prod(shape), None, Types(name, name, name, name))
         fits((x.shape, name), (shape, name), (shape, "int64"))
         _native.check_plane(indices, prod(sizes))
         if not x.size:
             return mx.zeros(shape, x.dtype)
         return _autodiff.unpooled(self._run, layout, sizes)(x, indices)
 
-    def _check(self, x: mx.array, shape: tuple[int, ...], reduction: Reduction | None, types: Types) -> None:
+    def _check(self, x_size: int, y_size: int, reduction: Reduction | None, types: Types) -> None:
         reason = self.why_not()
         if reason is not None:
             raise RuntimeError(f"backend {self._name!r} is not usable here: {reason}")
-        refusal = self._run.refuses(x.size, prod(shape), types, reduction)
+        refusal = self._run.refuses(x_size, y_size, types, reduction)
         if refusal is not None:
             raise TypeError(f"backend {self._name!r} refuses this call: {refusal}")
 
