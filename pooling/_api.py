@@ -7,7 +7,7 @@ error names the argument, its value and the rule; the door adds the function and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from math import prod
 from types import ModuleType
@@ -145,36 +145,37 @@ def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
 
 # ---- recipes: what the arguments come to on arrays of one shape and element type -----------------------------------
 
-_COUNTED = (True, None)  # windows without padding: count_include_pad, divisor_override
-_PLAIN = frozenset((int, float, bool, str, type(None)))
+_WINDOWS: dict[str, Callable[..., tuple[Layout, Any]]] = {"sliding": _sliding, "adaptive": _adaptive, "global": _global}
+_PLAIN = {int, float, bool, str, type(None)}
 
 
-def _kinds(value: Any) -> Any:
-    """The types in a plain value, as 1, 1.0 and True are equal and not alike; a TypeError for a value that could change."""
-    kind = type(value)
-    if kind is tuple:
-        return tuple(map(_kinds, value))
-    if kind not in _PLAIN:
-        raise TypeError
-    return kind
+def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The types of which arguments are made: 1, 1.0 and True are equal, and not alike."""
+    kinds = tuple(map(type, values))
+    return tuple([_kinds(value) if type(value) is tuple else type(value) for value in values]) if tuple in kinds else kinds
+
+
+def _plain(kinds: tuple[Any, ...]) -> bool:
+    """Whether nothing that is made of these types can ever change."""
+    return all(_plain(kind) if type(kind) is tuple else kind in _PLAIN for kind in kinds)
 
 
 def _remembered(recipe: Callable[..., R]) -> Callable[..., R]:
     """Keeps what plain arguments came to. All others are read anew at each call, and so is what is an error."""
 
-    @lru_cache(maxsize=1024, typed=True)
-    def kept(kinds: Any, module: ModuleType, shape: Any, cell: str, window: Any, *arguments: Any) -> R:
-        _kinds(arguments)
-        return recipe(module, shape, cell, window, *arguments)
+    @lru_cache(maxsize=1024)
+    def kept(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...], kinds: tuple[Any, ...]) -> R:
+        if not _plain(kinds):
+            raise TypeError
+        return recipe(module, shape, cell, *arguments)
 
     @wraps(recipe)
-    def found(module: ModuleType, shape: Any, cell: str, window: Any, *arguments: Any) -> R:
+    def found(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...]) -> R:
         try:
-            kinds = _kinds(arguments) if tuple in map(type, arguments) else None
-            return kept(kinds, module, shape, cell, window, *arguments)
+            return kept(module, shape, cell, arguments, _kinds(arguments))
         except Exception:  # what is wrong, if anything is, the recipe says
             pass
-        return recipe(module, shape, cell, window, *arguments)
+        return recipe(module, shape, cell, *arguments)
 
     return found
 
@@ -184,24 +185,24 @@ def _forward(
     module: Any,
     shape: tuple[int, ...],
     cell: str,
-    laid: Callable[..., tuple[Layout, Any]],
+    window: str,
     layout: Any,
     mode: Any,
     count_include_pad: Any,
     divisor_override: Any,
     p: Any,
     return_indices: Any,
-    asked: str | None,
-    *window: Any,
+    dtype: str | None,
+    *arguments: Any,
 ) -> tuple[Callable[..., tuple[Any, ...]], bool]:
     """The function (x, out) that pools such arrays, and whether it gives indices."""
     row = mode_of(mode)
     reduction = _reduction(
         row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, return_indices=return_indices
     )
-    where, windows = laid(len(shape), layout, *window)
+    where, windows = _WINDOWS[window](len(shape), layout, *arguments)
     indexed = flag("return_indices", return_indices)
-    types = types_of(row.arithmetic, cell, asked)
+    types = types_of(row.arithmetic, cell, dtype)
     geometry, result = _laid_on(shape, windows, where, 8 if indexed else DTYPES[types.result].size)
     return module.pooling(where, geometry, reduction, types, indexed, result), indexed
 
@@ -211,18 +212,18 @@ def _backward(
     module: Any,
     shape: tuple[int, ...],
     cell: str,
-    laid: Callable[..., tuple[Layout, Any]],
+    window: str,
     layout: Any,
     mode: Any,
     count_include_pad: Any,
     divisor_override: Any,
     p: Any,
-    *window: Any,
+    *arguments: Any,
 ) -> tuple[Layout, Geometry, Reduction, Types, tuple[int, ...]]:
     """What a backend needs for the gradient of such arrays, and the shape of grad_output."""
     row = mode_of(mode)
     reduction = _reduction(row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p)
-    where, windows = laid(len(shape), layout, *window)
+    where, windows = _WINDOWS[window](len(shape), layout, *arguments)
     if DTYPES[cell].kind != "f":
         raise TypeError(f"x has cells of type {cell}: gradients exist for floating types only")
     geometry, result = _laid_on(shape, windows, where, 8)
@@ -232,77 +233,39 @@ def _backward(
 # ---- what the functions share --------------------------------------------------------------------------------------
 
 
-def _pooled(
-    x: Any,
-    laid: Callable[..., tuple[Layout, Any]],
-    layout: Any,
-    mode: Any,
-    count_include_pad: Any,
-    divisor_override: Any,
-    p: Any,
-    return_indices: Any,
-    dtype: Any,
-    out: Any,
-    backend: Any,
-    *window: Any,
-) -> Any:
-    """The forward call of every function, whose window is what `laid` makes of the last arguments."""
-    asked = requested(dtype)
-    module, owner = find({"x": x}, backend)
-    pool, indexed = _forward(
-        module,
-        tuple(x.shape),
-        owner.cell(x),
-        laid,
-        layout,
-        mode,
-        count_include_pad,
-        divisor_override,
-        p,
-        return_indices,
-        asked,
-        *window,
-    )
-    if out is not None and not indexed:
-        out = (out,)
-    elif out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
-        raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
-    result = pool(_enter(module, owner, x), None if out is None else tuple(out))
-    if module is not owner:
-        result = tuple(_leave(module, owner, array) for array in result)
+def _pooled(x: Any, arguments: tuple[Any, ...], out: Any, backend: Any) -> Any:
+    """The forward call of every function, with the arguments of _forward."""
+    module, owner = find(backend, "x", x)
+    pool, indexed = _forward(module, tuple(x.shape), owner.cell(x), arguments)
+    if out is not None:
+        if not indexed:
+            out = (out,)
+        elif not (isinstance(out, (tuple, list)) and len(out) == 2):
+            raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
+        out = tuple(out)
+    if module is owner:
+        result = pool(x, out)
+    else:
+        result = tuple(_leave(module, owner, array) for array in pool(_enter(module, owner, x), out))
     return result if indexed else result[0]
 
 
-def _gradient(
-    grad_output: Any,
-    x: Any,
-    laid: Callable[..., tuple[Layout, Any]],
-    layout: Any,
-    mode: Any,
-    count_include_pad: Any,
-    divisor_override: Any,
-    p: Any,
-    indices: Any,
-    backend: Any,
-    *window: Any,
-) -> Any:
-    """The backward call of every function."""
-    arrays = {"grad_output": grad_output, "x": x} | ({} if indices is None else {"indices": indices})
-    module, owner = find(arrays, backend)
+def _gradient(grad_output: Any, x: Any, arguments: tuple[Any, ...], indices: Any, backend: Any) -> Any:
+    """The backward call of every function, with the arguments of _backward."""
+    arrays = {"x": x} if indices is None else {"x": x, "indices": indices}
+    module, owner = find(backend, "grad_output", grad_output, **arrays)
     name, other = owner.cell(x), owner.cell(grad_output)
-    where, geometry, reduction, types, shape = _backward(
-        module, tuple(x.shape), name, laid, layout, mode, count_include_pad, divisor_override, p, *window
-    )
+    where, geometry, reduction, types, shape = _backward(module, tuple(x.shape), name, arguments)
     if name != other:
         raise TypeError(f"grad_output has cells of type {other}, x of {name}: they must be the same")
     if tuple(grad_output.shape) != shape:
         raise ValueError(_misshapen("grad_output", grad_output, x, shape))
     if indices is not None:
-        _reads(mode_of(mode), "indices", indices)
+        _reads(reduction.row, "indices", indices)
         if tuple(indices.shape) != shape:
             raise ValueError(_misshapen("indices", indices, x, shape))
         _integers(owner, indices)
-    grad_output, x, *chosen = (_enter(module, owner, array) for array in arrays.values())
+    grad_output, x, *chosen = (_enter(module, owner, array) for array in (grad_output, *arrays.values()))
     result = module.pool_backward(grad_output, x, where, geometry, reduction, types, chosen[0] if chosen else None)
     return _leave(module, owner, result)
 
@@ -380,9 +343,8 @@ def pool(
     >>> values, indices
     (array([3, 7]), array([0, 3]))
     """
-    divisor = (count_include_pad, divisor_override)
-    window = (kernel, stride, padding, dilation, ceil_mode)
-    return _pooled(x, _sliding, layout, mode, *divisor, p, return_indices, dtype, out, backend, *window)
+    arguments = ("sliding", layout, mode, count_include_pad, divisor_override, p, return_indices, requested(dtype))
+    return _pooled(x, (*arguments, kernel, stride, padding, dilation, ceil_mode), out, backend)
 
 
 @_door
@@ -419,9 +381,8 @@ def pool_backward(
     >>> pool_backward(np.array([1.0, 10.0]), np.array([3.0, 1.0, 2.0, 7.0]), "avg", 2, layout="L")
     array([0.5, 0.5, 5. , 5. ])
     """
-    divisor = (count_include_pad, divisor_override)
-    window = (kernel, stride, padding, dilation, ceil_mode)
-    return _gradient(grad_output, x, _sliding, layout, mode, *divisor, p, indices, backend, *window)
+    arguments = ("sliding", layout, mode, count_include_pad, divisor_override, p)
+    return _gradient(grad_output, x, (*arguments, kernel, stride, padding, dilation, ceil_mode), indices, backend)
 
 
 @_door
@@ -448,7 +409,8 @@ def adaptive_pool(
     >>> adaptive_pool(np.arange(5.0), "avg", 2, layout="L")
     array([1., 3.])
     """
-    return _pooled(x, _adaptive, layout, mode, *_COUNTED, p, return_indices, dtype, out, backend, output_size)
+    arguments = ("adaptive", layout, mode, True, None, p, return_indices, requested(dtype), output_size)
+    return _pooled(x, arguments, out, backend)
 
 
 @_door
@@ -469,7 +431,7 @@ def adaptive_pool_backward(
     >>> adaptive_pool_backward(np.array([3.0, 6.0]), np.arange(5.0), "avg", 2, layout="L")
     array([1., 1., 3., 2., 2.])
     """
-    return _gradient(grad_output, x, _adaptive, layout, mode, *_COUNTED, p, indices, backend, output_size)
+    return _gradient(grad_output, x, ("adaptive", layout, mode, True, None, p, output_size), indices, backend)
 
 
 @_door
@@ -493,13 +455,13 @@ def global_pool(
     >>> global_pool(np.arange(12.0).reshape(1, 2, 3, 2), "avg", keepdims=False)
     array([[5., 6.]])
     """
-    call = partial(_pooled, x, _global, layout, mode, *_COUNTED, p, return_indices, dtype)
+    arguments = ("global", layout, mode, True, None, p, return_indices, requested(dtype))
     if flag("keepdims", keepdims):
-        return call(out, backend)
+        return _pooled(x, arguments, out, backend)
     where = _laid(_ndim(x), layout)
     pair = isinstance(out, (tuple, list))
     wide = tuple(_widened(array, x.shape, where) for array in out) if pair else _widened(out, x.shape, where)
-    result = call(wide, backend)
+    result = _pooled(x, arguments, wide, backend)
     if out is not None:
         return tuple(out) if return_indices else out
     return tuple(part.squeeze(where.pooled) for part in result) if return_indices else result.squeeze(where.pooled)
@@ -543,7 +505,7 @@ def max_unpool(
     array([3, 0, 0, 7])
     """
     where, window = _sliding(_ndim(x), layout, kernel, stride, padding, 1, False)
-    module, owner = find({"x": x, "indices": indices}, backend)
+    module, owner = find(backend, "x", x, indices=indices)
     name = owner.cell(x)
     _integers(owner, indices)
     shape = tuple(x.shape)

@@ -10,15 +10,16 @@ import os
 import platform
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from pooling._cpu import _gomp, _indices, _nest  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
-from pooling._cpu._views import Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
+from pooling._cpu._views import LARGE, Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
-from pooling._geometry import Axis, Geometry, cached
+from pooling._geometry import CACHED, Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
 
@@ -29,7 +30,7 @@ _WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call d
 
 def owns(x: Any) -> bool:
     """Whether x is a NumPy array; a masked one has cells that pooling could not leave out."""
-    return isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray)
+    return type(x) is np.ndarray or (isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray))
 
 
 def why_not() -> str | None:
@@ -158,8 +159,8 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
 
 
 @lru_cache(maxsize=1024)
-def _reducing(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., None]:
-    """The function `reduce` of one reduction, which keeps the plans that it has made for arrays as they lay in memory."""
+def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
+    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few."""
 
     def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
         axes, divisor, uniform = _axes(geometry, reduction)
@@ -169,18 +170,8 @@ def _reducing(layout: Layout, geometry: Geometry, reduction: Reduction, types: T
         index = i[0][2] if i else 0
         return _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
 
-    plan = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
-
-    def run(x: Array, y: Array, i: Array | None = None) -> None:
-        if not y.size:
-            return
-        lie = (x.shape, x.strides, x.itemsize), (y.shape, y.strides, y.itemsize)
-        if i is None:
-            plan(get_num_threads(), *lie).run(x, y)
-        else:
-            plan(get_num_threads(), *lie, (i.shape, i.strides, i.itemsize)).run(x, y, i)
-
-    return run
+    kept = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
+    return lambda *arrays: kept(get_num_threads(), *[(array.shape, array.strides, array.itemsize) for array in arrays])
 
 
 def reduce(
@@ -190,16 +181,18 @@ def reduce(
 
     `types` names the cells: their arrays may be of any dtype of that size, as uint16 for bfloat16.
     """
-    _reducing(layout, geometry, reduction, types)(x, y, i)
+    if y.size:
+        arrays = (x, y) if i is None else (x, y, i)
+        _planning(layout, geometry, reduction, types)(*arrays).run(*arrays)
 
 
 def pooling(
     layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool, shape: tuple[int, ...]
 ) -> Callable[[Array, tuple[Array, ...] | None], tuple[Array, ...]]:
     """The function (x, out) -> the values, of this shape, and the indices if asked for."""
-    wanted = (numpy_dtype(types.result), np.dtype(np.int64))[: 1 + indexed]
+    cells, wanted = numpy_dtype(types.cell), (numpy_dtype(types.result), np.dtype(np.int64))[: 1 + indexed]
     size = sum(dtype.itemsize for dtype in wanted)
-    run = _reducing(layout, geometry, reduction, types)
+    plan_of = _planning(layout, geometry, reduction, types)
 
     def pool(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
         if out is not None:
@@ -210,7 +203,8 @@ def pooling(
             result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
         else:
             result = tuple([array.view(np.ndarray) for array in out])
-        run(x, *result)
+        if result[0].size:
+            plan_of(x, *result).run(x, *result)
         if out is None:
             return result
         for target, source in zip(out, result, strict=True):
@@ -218,7 +212,36 @@ def pooling(
                 target.view(np.ndarray)[...] = source
         return out
 
-    return pool
+    if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:
+        return pool
+    last: tuple[int, _nest.Plan | None] = 0, None  # of so many threads
+
+    def pool_packed(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
+        """The same, and sooner where x and the results are what most arrays are: packed, and one after the other."""
+        nonlocal last
+        flags = x.flags
+        if x.dtype is not cells or type(x) is not np.ndarray or not flags.c_contiguous or not flags.aligned:
+            return pool(x, out)
+        if out is None:
+            result: tuple[Array, ...] = (np.empty(shape, wanted[0]),)
+            if indexed:
+                result = (*result, np.empty(shape, wanted[1]))
+        elif indexed or not _packed(out[0], shape, wanted[0]) or np.may_share_memory(x, out[0]):
+            return pool(x, out)
+        else:
+            result = out
+        threads, plan = last
+        if plan is None or threads != get_num_threads():
+            threads, plan = last = get_num_threads(), plan_of(x, *result)
+        plan.run(x, *result)
+        return result
+
+    return pool_packed
+
+
+def _packed(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether this is a plain array of one memory order, aligned and writeable."""
+    return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
 
 
 def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> None:
@@ -369,10 +392,7 @@ def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
 
 def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> Array:
     """Zeros of the given pooled sizes, with each cell of x where its index says."""
-    plane = 1
-    for n in sizes:
-        plane *= n
-    check_plane(indices, plane)
+    check_plane(indices, prod(sizes))
     x, indices = _native(x), _integers(indices)
     shape = layout.resized(x.shape, sizes)
     result, apart = zeros_by_plane(layout, x, shape, x.dtype)

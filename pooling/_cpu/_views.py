@@ -14,6 +14,8 @@ import numpy as np
 
 from pooling._layout import Layout
 
+LARGE = 2**28  # bytes above which memory is asked for whether it holds them
+
 Array = np.ndarray[Any, Any]
 Steps = tuple[int, ...]  # a size and one stride in bytes per array
 Memory = tuple[Steps, Steps, int]  # an array's shape, strides and itemsize
@@ -69,7 +71,7 @@ def _strides(axes: list[tuple[int, int]], cell: int) -> list[int]:
 def fits(shape: tuple[int, ...], itemsize: int) -> None:
     """MemoryError for arrays that the system would promise and then kill the process over."""
     size = prod(shape) * itemsize
-    if size > 2**28 and size > _available():
+    if size > LARGE and size > _available():
         raise MemoryError(f"an array of shape {shape} takes {size} bytes, more than this machine has free")
 
 
