@@ -12,6 +12,7 @@ Each is a module with the functions why_not, refuses, reduce, scatter, slope and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -29,7 +30,7 @@ from pooling._layout import Layout
 from pooling._mlx import _auto, _autodiff, _kernel, _native, _ops
 from pooling._mlx._arrays import NAMES, TYPES
 from pooling._mlx._implementation import Implementation
-from pooling._mlx._memory import fits
+from pooling._mlx._memory import LARGE, fits, total
 from pooling._modes import Reduction
 
 
@@ -75,18 +76,24 @@ class Backend:
     ) -> Callable[[mx.array, Any], tuple[mx.array, ...]]:
         """The function (x, out) -> the values, of this shape, and the indices if asked for."""
         self._shape(shape)
-        size = prod(shape)
         results = ((shape, types.result), (shape, "int64"))[: 1 + indexed]
-        function = _autodiff.indexed if indexed else _autodiff.pooled
+        arrays = ((layout.resized(shape, geometry.sizes), types.cell), *results)
+        large, x_size, y_size = total(*arrays) > LARGE, prod(arrays[0][0]), prod(shape)
+        make = _autodiff.indexed if indexed else _autodiff.pooled
+
+        @lru_cache(maxsize=2)
+        def function(working: str) -> Callable[[mx.array], tuple[mx.array, ...]]:
+            return make(self._run, layout, geometry, reduction, types, working)
 
         def pool(x: mx.array, out: Any) -> tuple[mx.array, ...]:
             if out is not None:
                 raise TypeError("out: an mx.array cannot be written to; the result is a new one")
-            self._check(x.size, size, reduction, types)
-            fits((x.shape, types.cell), *results)
-            if not size:
+            self._check(x_size, y_size, reduction, types)
+            if large:
+                fits(*arrays)
+            if not y_size:
                 return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
-            return function(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))(x)
+            return function(_autodiff.working(self._run, reduction))(x)
 
         return pool
 
@@ -107,7 +114,7 @@ class Backend:
             _native.check_windows(indices, layout, geometry)
         if not g.size or not x.size:
             return mx.zeros(x.shape, x.dtype)
-        rule = _autodiff.gradient(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))
+        rule = _autodiff.gradient(self._run, layout, geometry, reduction, types, _autodiff.working(self._run, reduction))
         return rule(g, x, indices)
 
     def unpool(self, x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:

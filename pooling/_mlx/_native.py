@@ -23,7 +23,8 @@ from pooling._mlx._arrays import NAMES, TYPES, on_cpu, order
 from pooling._modes import SUM, Reduction
 
 Array = np.ndarray[Any, Any]
-SMALL = 2**14  # cells of an array that is copied sooner than a thread starts
+SMALL = 2**14  # cells of an array that is copied sooner than MLX makes one
+CONVERTED = ("bfloat16", "float64")  # what mx.array would convert, to copy it
 
 
 def why_not() -> str | None:
@@ -82,7 +83,7 @@ def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -
 
     if not tracing():
         evaluated()
-    elif prod(shape) <= SMALL and name not in ("bfloat16", "float64"):  # those mx.array would have to convert
+    elif prod(shape) <= SMALL and name not in CONVERTED:
         made.append(mx.array(np.zeros(shape, name)))
     else:
         thread = Thread(target=evaluated)
@@ -103,6 +104,10 @@ def reduce(
 ) -> tuple[mx.array, ...]:
     """The values, and the indices if asked for."""
     shape = layout.resized(x.shape, geometry.outs)
+    if prod(shape) <= SMALL and types.result not in CONVERTED:
+        made = [np.empty(shape, name) for name in (types.result, "int64")[: 1 + indexed]]
+        _cpu.reduce(_view(x), layout, geometry, reduction, types, *made)
+        return tuple(map(mx.array, made))
     results = tuple(_new(mx.empty, shape, TYPES[name]) for name in (types.result, "int64")[: 1 + indexed])
     _cpu.reduce(_view(x), layout, geometry, reduction, types, *map(_view, results))
     return results
