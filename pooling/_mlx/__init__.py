@@ -93,7 +93,10 @@ class Backend:
                 fits(*arrays)
             if not y_size:
                 return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
-            return function(_autodiff.working(self._run, reduction))(x)
+            if _native.tracing():
+                return function(_autodiff.working(self._run, reduction))(x)
+            values, *indices = self._run.reduce(x, layout, geometry, reduction, types, indexed)
+            return (values, *(part.astype(mx.int64) for part in indices))
 
         return pool
 

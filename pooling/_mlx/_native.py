@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from threading import Thread
+from threading import Thread, local
 from typing import Any
 
 import mlx.core as mx
@@ -47,7 +47,15 @@ def readable(x: mx.array) -> bool:
 
 
 def tracing() -> bool:
-    """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell."""
+    """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell.
+
+    What is compiled is called with it, and not replayed, wherever it counts as traced. That is asked first, as the answer is
+    mostly no; the other answer is also given when compile itself has to trace, so that mx.eval has the last word.
+    """
+    _asked.called = False
+    _probe(_placeholders[0])
+    if not _asked.called:
+        return False
     try:
         mx.eval(_placeholders[0])
     except ValueError:  # "during function transformations"
@@ -58,6 +66,7 @@ def tracing() -> bool:
 
 
 _placeholders: list[mx.array] = []
+_asked = local()
 
 
 def _keep(x: mx.array) -> mx.array:
@@ -66,6 +75,12 @@ def _keep(x: mx.array) -> mx.array:
 
 
 mx.compile(_keep)(mx.array(0))
+
+
+@mx.compile
+def _probe(x: mx.array) -> list[mx.array]:
+    _asked.called = True
+    return []
 
 
 def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
