@@ -153,14 +153,16 @@ def test_other_arrays_after_a_remembered_call():
 def test_out_after_a_remembered_call():
     want = pooling.pool(X, "max", 2)
     good, strided = np.empty_like(want), np.empty((*want.shape[:-1], 6), np.float32)[..., ::2]
-    inside = X.copy()
-    over = inside.reshape(-1)[: want.size].reshape(want.shape)
+    large = data((4, 64, 64, 16), "float32", 1)  # more than one block
+    reduced, inside = pooling.pool(large, "max", 2), large.copy()
+    over = [inside.reshape(-1)[cells].reshape(reduced.shape) for cells in (slice(reduced.size), slice(-reduced.size, None))]
     for _ in range(2):
         for out in (good, strided, np.asfortranarray(want), good.view(np.memmap)):
             out[...] = 0
             assert pooling.pool(X, "max", 2, out=out) is out and (out == want).all()
-        inside[...] = X
-        assert (pooling.pool(inside, "max", 2, out=over) == want).all()
+        for out in over:
+            inside[...] = large
+            assert (pooling.pool(inside, "max", 2, out=out) == reduced).all()
         frozen = np.empty_like(want)
         frozen.flags.writeable = False
         for bad in (
