@@ -7,14 +7,14 @@ error names the argument, its value and the rule; the door adds the function and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from math import prod
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from pooling._backends import BACKENDS, find, kind_of
-from pooling._dtypes import DTYPES, requested, types_of
+from pooling._dtypes import DTYPES, Types, requested, types_of
 from pooling._geometry import WHOLE, Geometry, not_empty, unpooled
 from pooling._layout import Layout, pooled_letters
 from pooling._modes import MODES, Mode, Reduction, mode_of
@@ -61,7 +61,7 @@ def _fact(array: Any) -> str:
     return f"shape {tuple(shape)}, {getattr(array, 'dtype', '?')}" if isinstance(shape, tuple) else ""
 
 
-# ---- what the functions share --------------------------------------------------------------------------------
+# ---- what the arguments mean ---------------------------------------------------------------------------------------
 
 
 def _divisor(name: str, value: Any) -> int | None:
@@ -85,15 +85,21 @@ _KEYWORDS: dict[str, tuple[Callable[[str, Any], Any], Any]] = {
 }
 
 
+def _reads(row: Mode, name: str, value: Any) -> None:
+    """A ValueError where the mode does not read this keyword."""
+    if name not in row.keywords:
+        readers = " and ".join(repr(mode.name) for mode in MODES.values() if name in mode.keywords)
+        raise ValueError(f"{name}={shown(value)}: mode {row.name!r} does not read it; it belongs to {readers}")
+
+
 def _reduction(row: Mode, **keywords: Any) -> Reduction:
     """The mode with its parameters; a keyword that it does not read must stand at its default."""
     values = {name: default for name, (_, default) in _KEYWORDS.items()}
     for name, value in keywords.items():
         check, default = _KEYWORDS[name]
         values[name] = check(name, value)
-        if name not in row.keywords and values[name] != default:
-            readers = " and ".join(repr(mode.name) for mode in MODES.values() if name in mode.keywords)
-            raise ValueError(f"{name}={shown(value)}: mode {row.name!r} does not read it; it belongs to {readers}")
+        if values[name] != default:
+            _reads(row, name, value)
     return Reduction.of(row, values["p"], values["count_include_pad"], values["divisor_override"])
 
 
@@ -111,12 +117,25 @@ def _laid_on(shape: tuple[int, ...], window: Any, where: Layout, itemsize: int) 
     return geometry, result
 
 
-def _enter(arrays: dict[str, Any], backend: Any) -> tuple[ModuleType, ModuleType, list[Any]]:
-    """The backend of a call, and the arrays as its own."""
-    module, owner = find(arrays, backend)
-    if module is owner:
-        return module, owner, list(arrays.values())
-    return module, owner, [module.from_numpy(owner.to_numpy(x)) for x in arrays.values()]
+def _sliding(
+    ndim: int, layout: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> tuple[Layout, Window]:
+    where = _laid(ndim, layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    return where, Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
+
+
+def _adaptive(ndim: int, layout: Any, output_size: Any) -> tuple[Layout, AdaptiveWindow]:
+    where = _laid(ndim, layout, output_size=output_size)
+    return where, AdaptiveWindow.of(output_size, len(where.pooled))
+
+
+def _global(ndim: int, layout: Any) -> tuple[Layout, GlobalWindow]:
+    return _laid(ndim, layout), GlobalWindow()
+
+
+def _enter(module: ModuleType, owner: ModuleType, array: Any) -> Any:
+    """An array as the backend's own."""
+    return array if module is owner else module.from_numpy(owner.to_numpy(array))
 
 
 def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
@@ -124,45 +143,135 @@ def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
     return result if module is owner else owner.from_numpy(module.to_numpy(result))
 
 
-def _values(
-    x: Any, where: Layout, window: Any, row: Mode, reduction: Reduction, return_indices: Any, dtype: Any, out: Any, backend: Any
-) -> Any:
-    """The forward call that pool, adaptive_pool and global_pool share, once their window is known."""
+# ---- recipes: what the arguments come to on arrays of one shape and element type -----------------------------------
+
+_WINDOWS: dict[str, Callable[..., tuple[Layout, Any]]] = {"sliding": _sliding, "adaptive": _adaptive, "global": _global}
+_PLAIN = {int, float, bool, str, type(None)}
+
+
+def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The types of which arguments are made: 1, 1.0 and True are equal, and not alike."""
+    kinds = tuple(map(type, values))
+    return tuple([_kinds(value) if type(value) is tuple else type(value) for value in values]) if tuple in kinds else kinds
+
+
+def _plain(kinds: tuple[Any, ...]) -> bool:
+    """Whether nothing that is made of these types can ever change."""
+    return all(_plain(kind) if type(kind) is tuple else kind in _PLAIN for kind in kinds)
+
+
+def _remembered(recipe: Callable[..., R]) -> Callable[..., R]:
+    """Keeps what plain arguments came to. All others are read anew at each call, and so is what is an error."""
+
+    @lru_cache(maxsize=1024)
+    def kept(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...], kinds: tuple[Any, ...]) -> R:
+        if not _plain(kinds):
+            raise TypeError
+        return recipe(module, shape, cell, *arguments)
+
+    @wraps(recipe)
+    def found(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...]) -> R:
+        try:
+            return kept(module, shape, cell, arguments, _kinds(arguments))
+        except Exception:  # what is wrong, if anything is, the recipe says
+            pass
+        return recipe(module, shape, cell, *arguments)
+
+    return found
+
+
+@_remembered
+def _forward(
+    module: Any,
+    shape: tuple[int, ...],
+    cell: str,
+    window: str,
+    layout: Any,
+    mode: Any,
+    count_include_pad: Any,
+    divisor_override: Any,
+    p: Any,
+    return_indices: Any,
+    dtype: str | None,
+    *arguments: Any,
+) -> tuple[Callable[..., tuple[Any, ...]], bool]:
+    """The function (x, out) that pools such arrays, and whether it gives indices."""
+    row = mode_of(mode)
+    reduction = _reduction(
+        row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, return_indices=return_indices
+    )
+    where, windows = _WINDOWS[window](len(shape), layout, *arguments)
     indexed = flag("return_indices", return_indices)
-    asked = requested(dtype)
-    module, owner, (x,) = _enter({"x": x}, backend)
-    name = module.cell(x)
-    types = types_of(row.arithmetic, name, asked)
-    geometry, _ = _laid_on(tuple(x.shape), window, where, 8 if indexed else DTYPES[types.result].size)
-    if out is not None and not indexed:
-        out = (out,)
-    elif out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
-        raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
-    result = module.pool(x, where, geometry, reduction, types, indexed, None if out is None else tuple(out))
-    result = tuple(_leave(module, owner, array) for array in result)
+    types = types_of(row.arithmetic, cell, dtype)
+    geometry, result = _laid_on(shape, windows, where, 8 if indexed else DTYPES[types.result].size)
+    return module.pooling(where, geometry, reduction, types, indexed, result), indexed
+
+
+@_remembered
+def _backward(
+    module: Any,
+    shape: tuple[int, ...],
+    cell: str,
+    window: str,
+    layout: Any,
+    mode: Any,
+    count_include_pad: Any,
+    divisor_override: Any,
+    p: Any,
+    *arguments: Any,
+) -> tuple[Layout, Geometry, Reduction, Types, tuple[int, ...]]:
+    """What a backend needs for the gradient of such arrays, and the shape of grad_output."""
+    row = mode_of(mode)
+    reduction = _reduction(row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p)
+    where, windows = _WINDOWS[window](len(shape), layout, *arguments)
+    if DTYPES[cell].kind != "f":
+        raise TypeError(f"x has cells of type {cell}: gradients exist for floating types only")
+    geometry, result = _laid_on(shape, windows, where, 8)
+    return where, geometry, reduction, types_of(row.arithmetic, cell, None), result
+
+
+# ---- what the functions share --------------------------------------------------------------------------------------
+
+
+def _pooled(x: Any, arguments: tuple[Any, ...], out: Any, backend: Any) -> Any:
+    """The forward call of every function, with the arguments of _forward."""
+    module, owner = find(backend, "x", x)
+    pool, indexed = _forward(module, tuple(x.shape), owner.cell(x), arguments)
+    if out is not None:
+        if not indexed:
+            out = (out,)
+        elif not (isinstance(out, (tuple, list)) and len(out) == 2):
+            raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
+        out = tuple(out)
+    if module is owner:
+        result = pool(x, out)
+    else:
+        result = tuple(_leave(module, owner, array) for array in pool(_enter(module, owner, x), out))
     return result if indexed else result[0]
 
 
-def _gradient(
-    grad_output: Any, x: Any, where: Layout, window: Any, row: Mode, reduction: Reduction, indices: Any, backend: Any
-) -> Any:
-    """The backward call that pool_backward and adaptive_pool_backward share."""
-    arrays = {"grad_output": grad_output, "x": x} | ({} if indices is None else {"indices": indices})
-    module, owner, (grad_output, x, *chosen) = _enter(arrays, backend)
-    name, other = module.cell(x), module.cell(grad_output)
-    if DTYPES[name].kind != "f":
-        raise TypeError(f"x has cells of type {name}: gradients exist for floating types only")
+def _gradient(grad_output: Any, x: Any, arguments: tuple[Any, ...], indices: Any, backend: Any) -> Any:
+    """The backward call of every function, with the arguments of _backward."""
+    arrays = {"x": x} if indices is None else {"x": x, "indices": indices}
+    module, owner = find(backend, "grad_output", grad_output, **arrays)
+    name, other = owner.cell(x), owner.cell(grad_output)
+    where, geometry, reduction, types, shape = _backward(module, tuple(x.shape), name, arguments)
     if name != other:
         raise TypeError(f"grad_output has cells of type {other}, x of {name}: they must be the same")
-    types = types_of(row.arithmetic, name, None)
-    geometry, shape = _laid_on(tuple(x.shape), window, where, 8)
-    for label, array in zip(("grad_output", "indices"), (grad_output, *chosen), strict=False):
-        if tuple(array.shape) != shape:
-            raise ValueError(f"{label} has shape {tuple(array.shape)}; the result of pooling x {tuple(x.shape)} has {shape}")
-    for array in chosen:
-        _integers(module, array)
+    if tuple(grad_output.shape) != shape:
+        raise ValueError(_misshapen("grad_output", grad_output, x, shape))
+    if indices is not None:
+        _reads(reduction.row, "indices", indices)
+        if tuple(indices.shape) != shape:
+            raise ValueError(_misshapen("indices", indices, x, shape))
+        _integers(owner, indices)
+    grad_output, x, *chosen = (_enter(module, owner, array) for array in (grad_output, *arrays.values()))
     result = module.pool_backward(grad_output, x, where, geometry, reduction, types, chosen[0] if chosen else None)
     return _leave(module, owner, result)
+
+
+def _misshapen(name: str, array: Any, x: Any, shape: tuple[int, ...]) -> str:
+    return f"{name} has shape {tuple(array.shape)}; the result of pooling x {tuple(x.shape)} has {shape}"
 
 
 def _integers(module: ModuleType, indices: Any) -> None:
@@ -234,13 +343,8 @@ def pool(
     >>> values, indices
     (array([3, 7]), array([0, 3]))
     """
-    row = mode_of(mode)
-    reduction = _reduction(
-        row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, return_indices=return_indices
-    )
-    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
-    return _values(x, where, window, row, reduction, return_indices, dtype, out, backend)
+    arguments = ("sliding", layout, mode, count_include_pad, divisor_override, p, return_indices, requested(dtype))
+    return _pooled(x, (*arguments, kernel, stride, padding, dilation, ceil_mode), out, backend)
 
 
 @_door
@@ -277,11 +381,8 @@ def pool_backward(
     >>> pool_backward(np.array([1.0, 10.0]), np.array([3.0, 1.0, 2.0, 7.0]), "avg", 2, layout="L")
     array([0.5, 0.5, 5. , 5. ])
     """
-    row = mode_of(mode)
-    reduction = _reduction(row, count_include_pad=count_include_pad, divisor_override=divisor_override, p=p, indices=indices)
-    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
-    return _gradient(grad_output, x, where, window, row, reduction, indices, backend)
+    arguments = ("sliding", layout, mode, count_include_pad, divisor_override, p)
+    return _gradient(grad_output, x, (*arguments, kernel, stride, padding, dilation, ceil_mode), indices, backend)
 
 
 @_door
@@ -308,11 +409,8 @@ def adaptive_pool(
     >>> adaptive_pool(np.arange(5.0), "avg", 2, layout="L")
     array([1., 3.])
     """
-    row = mode_of(mode)
-    reduction = _reduction(row, p=p, return_indices=return_indices)
-    where = _laid(_ndim(x), layout, output_size=output_size)
-    window = AdaptiveWindow.of(output_size, len(where.pooled))
-    return _values(x, where, window, row, reduction, return_indices, dtype, out, backend)
+    arguments = ("adaptive", layout, mode, True, None, p, return_indices, requested(dtype), output_size)
+    return _pooled(x, arguments, out, backend)
 
 
 @_door
@@ -333,11 +431,7 @@ def adaptive_pool_backward(
     >>> adaptive_pool_backward(np.array([3.0, 6.0]), np.arange(5.0), "avg", 2, layout="L")
     array([1., 1., 3., 2., 2.])
     """
-    row = mode_of(mode)
-    reduction = _reduction(row, p=p, indices=indices)
-    where = _laid(_ndim(x), layout, output_size=output_size)
-    window = AdaptiveWindow.of(output_size, len(where.pooled))
-    return _gradient(grad_output, x, where, window, row, reduction, indices, backend)
+    return _gradient(grad_output, x, ("adaptive", layout, mode, True, None, p, output_size), indices, backend)
 
 
 @_door
@@ -361,14 +455,13 @@ def global_pool(
     >>> global_pool(np.arange(12.0).reshape(1, 2, 3, 2), "avg", keepdims=False)
     array([[5., 6.]])
     """
-    row = mode_of(mode)
-    reduction = _reduction(row, p=p, return_indices=return_indices)
-    where = _laid(_ndim(x), layout)
+    arguments = ("global", layout, mode, True, None, p, return_indices, requested(dtype))
     if flag("keepdims", keepdims):
-        return _values(x, where, GlobalWindow(), row, reduction, return_indices, dtype, out, backend)
+        return _pooled(x, arguments, out, backend)
+    where = _laid(_ndim(x), layout)
     pair = isinstance(out, (tuple, list))
     wide = tuple(_widened(array, x.shape, where) for array in out) if pair else _widened(out, x.shape, where)
-    result = _values(x, where, GlobalWindow(), row, reduction, return_indices, dtype, wide, backend)
+    result = _pooled(x, arguments, wide, backend)
     if out is not None:
         return tuple(out) if return_indices else out
     return tuple(part.squeeze(where.pooled) for part in result) if return_indices else result.squeeze(where.pooled)
@@ -411,12 +504,10 @@ def max_unpool(
     >>> max_unpool(np.array([3, 7]), np.array([0, 3]), 2, layout="L")
     array([3, 0, 0, 7])
     """
-    where = _laid(_ndim(x), layout, kernel=kernel, stride=stride, padding=padding)
-    rank = len(where.pooled)
-    window = Window.of(kernel, stride, padding, 1, False, rank)
-    module, owner, (x, indices) = _enter({"x": x, "indices": indices}, backend)
-    name = module.cell(x)
-    _integers(module, indices)
+    where, window = _sliding(_ndim(x), layout, kernel, stride, padding, 1, False)
+    module, owner = find(backend, "x", x, indices=indices)
+    name = owner.cell(x)
+    _integers(owner, indices)
     shape = tuple(x.shape)
     if tuple(indices.shape) != shape:
         raise ValueError(f"indices has shape {tuple(indices.shape)}; x has {shape}")
@@ -426,6 +517,7 @@ def max_unpool(
             f"kernel={window.kernel}, stride={window.stride}, output_size={shown(output_size)}: "
             f"a result of pooled sizes {sizes}, and its indices, must have bytes below 2**63"
         )
+    x, indices = (_enter(module, owner, array) for array in (x, indices))
     return _leave(module, owner, module.unpool(x, indices, where, sizes))
 
 
@@ -490,8 +582,7 @@ def output_shape(
     if sizes is None:
         raise TypeError(f"input_shape={shown(input_shape)}: a sequence of ints is needed")
     shape = tuple(integer(f"input_shape[{i}]", size, 0, WHOLE) for i, size in enumerate(sizes))
-    where = _laid(len(shape), layout, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    window = Window.of(kernel, stride, padding, dilation, ceil_mode, len(where.pooled))
+    where, window = _sliding(len(shape), layout, kernel, stride, padding, dilation, ceil_mode)
     return _laid_on(shape, window, where, 1)[1]
 
 

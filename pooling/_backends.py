@@ -5,7 +5,9 @@ A backend is a module, or an object of one, imported when it is first needed, th
     why_not()                      None, or the sentence that says why it cannot run here
     cell(array)                    the element type's name (a row of _dtypes), or a TypeError
     from_numpy(array), to_numpy(array)
-    pool, pool_backward, unpool    the operations, on its own arrays
+    pooling(layout, geometry, reduction, types, indexed, shape)
+                                   the function (x, out) -> results of this shape, which the door keeps
+    pool_backward, unpool          the other operations, on its own arrays
 A refusal is a sentence, and the caller gets it: nothing falls back silently.
 """
 
@@ -99,20 +101,19 @@ def _usable(argument: str, name: Any) -> Any:
     return _backend(name)
 
 
-def find(arrays: dict[str, Any], asked: str | None) -> tuple[Any, Any]:
+def find(asked: str | None, first: str, array: Any, /, **others: Any) -> tuple[Any, Any]:
     """The backend for these arrays, and the backend that owns the arrays' kind."""
-    (first, x), *others = arrays.items()
-    kind = kind_of(first, x)
-    for name, other in others:
+    kind = kind_of(first, array)
+    for name, other in others.items():
         if kind_of(name, other) != kind:
-            raise TypeError(f"{name} is {_type(other)} but {first} is {_type(x)}: the arrays of one call are of one kind")
+            raise TypeError(f"{name} is {_type(other)} but {first} is {_type(array)}: the arrays of one call are of one kind")
     owner = _backend(kind)
     chosen = asked if asked is not None else _context.get(_process)
     if chosen is None or chosen == kind == "cpu":
         return owner, owner
     # use_backend() has checked its names: what was not asked for and is wrong comes from the environment.
     module = _usable("POOLING_BACKEND" if asked is None else "backend", chosen)
-    return module, module if module.owns(x) else owner
+    return module, module if module.owns(array) else owner
 
 
 def kind_of(name: str, x: Any) -> str:

@@ -86,13 +86,16 @@ class Rank(NamedTuple):
 
     def layout(self, input: Array) -> str:
         """The axes of `input`; an object without ndim is left for pool() to refuse."""
-        ndim = getattr(input, "ndim", len(self.batched))
-        if len(self.batched) - ndim not in (0, 1):
+        batched = self.batched
+        missing = len(batched) - getattr(input, "ndim", len(batched))
+        if missing not in (0, 1):
             raise ValueError(f"input has shape {tuple(input.shape)}; the rule is {self.shapes}")
-        return self.batched[-ndim:]
+        return batched[missing:]
 
     def each(self, value: Any) -> Any:
         """`value`; a one-element sequence is repeated for every pooled axis, as in torch."""
+        if type(value) is int or value is None:
+            return value
         return tuple(value) * len(self.axes) if is_sequence(value) and len(value) == 1 else value
 
 

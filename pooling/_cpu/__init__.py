@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from pooling._cpu import _gomp, _indices, _nest  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
-from pooling._cpu._views import Array, empty_like, fits, view, zeros_by_plane
+from pooling._cpu._views import LARGE, Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
 from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
-from pooling._geometry import Axis, Geometry, cached
+from pooling._geometry import CACHED, Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
 
@@ -28,7 +30,7 @@ _WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call d
 
 def owns(x: Any) -> bool:
     """Whether x is a NumPy array; a masked one has cells that pooling could not leave out."""
-    return isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray)
+    return type(x) is np.ndarray or (isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray))
 
 
 def why_not() -> str | None:
@@ -63,6 +65,7 @@ def _default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_OPENMP = bool(_nest.info()["openmp"])
 _threads = _default_threads()
 _forked = False
 
@@ -85,7 +88,7 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a call may use: one where the build has no OpenMP, and in a forked child."""
-    return 1 if _forked or not _nest.info()["openmp"] else _threads
+    return 1 if _forked or not _OPENMP else _threads
 
 
 def info() -> dict[str, str]:
@@ -155,6 +158,22 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
     return [(axis, axis.ranges(), count) for axis, count in zip(axes, counts, strict=True)], divisor, uniform
 
 
+@lru_cache(maxsize=1024)
+def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
+    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few."""
+
+    def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
+        axes, divisor, uniform = _axes(geometry, reduction)
+        # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
+        short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
+        loops = _loops(reduction, types, ("uint32" if short else "uint64") if i else "")
+        index = i[0][2] if i else 0
+        return _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
+
+    kept = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
+    return lambda *arrays: kept(get_num_threads(), *[(array.shape, array.strides, array.itemsize) for array in arrays])
+
+
 def reduce(
     x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, y: Array, i: Array | None = None
 ) -> None:
@@ -163,45 +182,69 @@ def reduce(
     `types` names the cells: their arrays may be of any dtype of that size, as uint16 for bfloat16.
     """
     if y.size:
-        axes, divisor, uniform = _axes(geometry, reduction)
-        # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
-        short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
-        loops = _loops(reduction, types, "" if i is None else "uint32" if short else "uint64")
-        _nest.reduce(
-            loops, axes, view(layout, x, y, y if i is None else i), x, y, i, reduction.p, divisor, uniform, get_num_threads()
-        )
+        arrays = (x, y) if i is None else (x, y, i)
+        _planning(layout, geometry, reduction, types)(*arrays).run(*arrays)
 
 
-def pool(
-    x: Array,
-    layout: Layout,
-    geometry: Geometry,
-    reduction: Reduction,
-    types: Types,
-    indexed: bool,
-    out: tuple[Array, ...] | None,
-) -> tuple[Array, ...]:
-    """The values, and the indices if asked for."""
-    shape = layout.resized(x.shape, geometry.outs)
-    wanted = [numpy_dtype(types.result)] + [np.dtype(np.int64)] * indexed
-    if out is not None:
-        _check_out(out, shape, wanted)
-    x = _native(x)
-    if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
-        fits(shape, sum(dtype.itemsize for dtype in wanted))
-        result = tuple(empty_like(x, shape, dtype) for dtype in wanted)
-    else:
-        result = tuple(array.view(np.ndarray) for array in out)
-    reduce(x, layout, geometry, reduction, types, *result)
-    if out is None:
+def pooling(
+    layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool, shape: tuple[int, ...]
+) -> Callable[[Array, tuple[Array, ...] | None], tuple[Array, ...]]:
+    """The function (x, out) -> the values, of this shape, and the indices if asked for."""
+    cells, wanted = numpy_dtype(types.cell), (numpy_dtype(types.result), np.dtype(np.int64))[: 1 + indexed]
+    size = sum(dtype.itemsize for dtype in wanted)
+    plan_of = _planning(layout, geometry, reduction, types)
+
+    def pool(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
+        if out is not None:
+            _check_out(out, shape, wanted)
+        x = _native(x)
+        if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
+            fits(shape, size)
+            result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
+        else:
+            result = tuple([array.view(np.ndarray) for array in out])
+        if result[0].size:
+            plan_of(x, *result).run(x, *result)
+        if out is None:
+            return result
+        for target, source in zip(out, result, strict=True):
+            if not np.may_share_memory(target, source):
+                target.view(np.ndarray)[...] = source
+        return out
+
+    if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:
+        return pool
+    last: tuple[int, _nest.Plan | None] = 0, None  # of so many threads
+
+    def pool_packed(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
+        """The same, and sooner where x and the results are what most arrays are: packed, and one after the other."""
+        nonlocal last
+        flags = x.flags
+        if x.dtype is not cells or type(x) is not np.ndarray or not flags.c_contiguous or not flags.aligned:
+            return pool(x, out)
+        if out is None:
+            result: tuple[Array, ...] = (np.empty(shape, wanted[0]),)
+            if indexed:
+                result = (*result, np.empty(shape, wanted[1]))
+        elif indexed or not _packed(out[0], shape, wanted[0]) or np.may_share_memory(x, out[0]):
+            return pool(x, out)
+        else:
+            result = out
+        threads, plan = last
+        if plan is None or threads != get_num_threads():
+            threads, plan = last = get_num_threads(), plan_of(x, *result)
+        plan.run(x, *result)
         return result
-    for target, source in zip(out, result, strict=True):
-        if not np.may_share_memory(target, source):
-            target.view(np.ndarray)[...] = source
-    return out
+
+    return pool_packed
 
 
-def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: list[np.dtype[Any]]) -> None:
+def _packed(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether this is a plain array of one memory order, aligned and writeable."""
+    return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
+
+
+def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> None:
     if len(out) != len(wanted):
         raise ValueError(f"out has {len(out)} arrays; {len(wanted)} are needed (return_indices makes it a pair)")
     for array, dtype in zip(out, wanted, strict=True):
@@ -349,10 +392,7 @@ def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
 
 def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> Array:
     """Zeros of the given pooled sizes, with each cell of x where its index says."""
-    plane = 1
-    for n in sizes:
-        plane *= n
-    check_plane(indices, plane)
+    check_plane(indices, prod(sizes))
     x, indices = _native(x), _integers(indices)
     shape = layout.resized(x.shape, sizes)
     result, apart = zeros_by_plane(layout, x, shape, x.dtype)

@@ -26,16 +26,18 @@ class Loops:
         finished: int,
     ) -> None: ...
 
-def reduce(
-    loops: Loops,
-    axes: list[Row],
-    view: View,
-    x: _Array,
-    y: _Array,
-    i: _Array | None,
-    p: float,
-    divisor: int,
-    uniform: bool,
-    threads: int,
-) -> None: ...
+class Plan:
+    def __init__(
+        self,
+        loops: Loops,
+        axes: list[Row],
+        view: View,
+        index: int,
+        p: float,
+        divisor: int,
+        uniform: bool,
+        threads: int,
+    ) -> None: ...
+    def run(self, x: _Array, y: _Array, i: _Array | None = None) -> None: ...
+
 def info() -> dict[str, Any]: ...

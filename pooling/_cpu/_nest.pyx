@@ -20,7 +20,7 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
+from numpy cimport PyArray_DATA, ndarray
 
 from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, store_t
 
@@ -1048,57 +1048,72 @@ cdef int lay(Axis* axis, row) except -1:
     return 0
 
 
-def reduce(Loops loops, list axes, view, ndarray x, ndarray y, ndarray i, double p, int64_t divisor, bint uniform,
-           Py_ssize_t threads):
-    """Pools x into y, and the indices into i (or None). axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i."""
+cdef class Plan:
+    """One reduction but for its data: made once, and run by any number of callers at once."""
+
     cdef Job job
-    cdef Py_ssize_t k, item, items = 1, work = 1
-    cdef char* scratch
-    cdef char* row
-    memset(&job, 0, sizeof(Job))
-    job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
-    job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
-    job.copied, job.exact, job.indexed = loops.copied, loops.exact, loops.indexed
-    job.x, job.y, job.p, job.uniform = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y), p, uniform
-    if i is not None:
-        job.i, job.store_index = <char*> PyArray_DATA(i), (loops.wide if PyArray_ITEMSIZE(i) == sizeof(int64_t) else loops.narrow)
-    outer, (job.inner, job.x_inner, job.y_inner, job.i_inner), pooled = view
-    job.outers = len(outer)
-    for k in range(job.outers):
-        job.outer[k], job.x_outer[k], job.y_outer[k], job.i_outer[k] = outer[k]
-        items *= job.outer[k] if k < job.outers - 1 else 1
-        work *= job.outer[k]
-    for k in range(3):
-        lay(&job.axis[k], axes[k])
-        job.x_axis[k], job.y_axis[k], job.i_axis[k] = pooled[k]
-        work *= max(job.axis[k].n, job.axis[k].out)
-    if work * job.inner < THREADED:
-        threads = 1
-    plan(&job, 1 if threads == 1 else max(1, 4 * threads // items))
-    for k in range(5):
-        items *= job.grid[k]
-    threads = max(1, min(threads, items))
-    job.scratch = job.capacity * (3 * (job.size + job.indexed) + max(job.size, job.finished) + job.finished + job.indexed)
-    job.scratch = (job.scratch + 63) & ~63
-    scratch = <char*> malloc(threads * job.scratch)
-    if scratch == NULL:
-        raise MemoryError(f"{threads * job.scratch} bytes of row buffers")
-    if uniform and job.finish != NULL:   # one divisor for all windows: a row of it per thread
-        for item in range(threads):
-            row = scratch + (item + 1) * job.scratch - job.capacity * job.finished
-            for k in range(job.capacity):
-                if job.finished == sizeof(float):
-                    (<float*> row)[k] = <float> divisor
-                else:
-                    (<double*> row)[k] = <double> divisor
-    with nogil:
-        if threads == 1:
-            for item in range(items):
-                run_block(&job, item, scratch)
-        else:
-            for item in prange(items, schedule="dynamic", num_threads=threads):
-                run_block(&job, item, scratch + threadid() * job.scratch)
-    free(scratch)
+    cdef Py_ssize_t items, threads
+    cdef int64_t divisor
+    cdef list axes             # keeps the arrays of the axes alive
+
+    def __init__(self, Loops loops, list axes, view, Py_ssize_t index, double p, int64_t divisor, bint uniform,
+                 Py_ssize_t threads):
+        """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0."""
+        cdef Job* job = &self.job
+        cdef Py_ssize_t k, work = 1
+        self.axes, self.divisor, self.items = axes, divisor, 1
+        job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
+        job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
+        job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
+        if index:
+            job.i = <char*> job    # not NULL, until a run says where
+            job.store_index = loops.wide if index == sizeof(int64_t) else loops.narrow
+        outer, (job.inner, job.x_inner, job.y_inner, job.i_inner), pooled = view
+        job.outers = len(outer)
+        for k in range(job.outers):
+            job.outer[k], job.x_outer[k], job.y_outer[k], job.i_outer[k] = outer[k]
+            self.items *= job.outer[k] if k < job.outers - 1 else 1
+            work *= job.outer[k]
+        for k in range(3):
+            lay(&job.axis[k], axes[k])
+            job.x_axis[k], job.y_axis[k], job.i_axis[k] = pooled[k]
+            work *= max(job.axis[k].n, job.axis[k].out)
+        if work * job.inner < THREADED:
+            threads = 1
+        plan(job, 1 if threads == 1 else max(1, 4 * threads // self.items))
+        for k in range(5):
+            self.items *= job.grid[k]
+        self.threads = max(1, min(threads, self.items))
+        job.scratch = job.capacity * (3 * (job.size + job.indexed) + max(job.size, job.finished) + job.finished + job.indexed)
+        job.scratch = (job.scratch + 63) & ~63
+
+    def run(self, ndarray x, ndarray y, ndarray i=None):
+        """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""
+        cdef Job job = self.job
+        cdef Py_ssize_t k, item
+        cdef char* scratch = <char*> malloc(self.threads * job.scratch)
+        cdef char* row
+        if scratch == NULL:
+            raise MemoryError(f"{self.threads * job.scratch} bytes of row buffers")
+        job.x, job.y = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y)
+        if i is not None:
+            job.i = <char*> PyArray_DATA(i)
+        with nogil:
+            if job.uniform and job.finish != NULL:   # one divisor for all windows: a row of it per thread
+                for item in range(self.threads):
+                    row = scratch + (item + 1) * job.scratch - job.capacity * job.finished
+                    for k in range(job.capacity):
+                        if job.finished == sizeof(float):
+                            (<float*> row)[k] = <float> self.divisor
+                        else:
+                            (<double*> row)[k] = <double> self.divisor
+            if self.threads == 1:
+                for item in range(self.items):
+                    run_block(&job, item, scratch)
+            else:
+                for item in prange(self.items, schedule="dynamic", num_threads=self.threads):
+                    run_block(&job, item, scratch + threadid() * job.scratch)
+        free(scratch)
 
 
 def info():

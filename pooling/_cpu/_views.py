@@ -14,8 +14,11 @@ import numpy as np
 
 from pooling._layout import Layout
 
+LARGE = 2**28  # bytes above which memory is asked for whether it holds them
+
 Array = np.ndarray[Any, Any]
 Steps = tuple[int, ...]  # a size and one stride in bytes per array
+Memory = tuple[Steps, Steps, int]  # an array's shape, strides and itemsize
 
 
 class View(NamedTuple):
@@ -28,11 +31,12 @@ class View(NamedTuple):
 
 def view(layout: Layout, *arrays: Array) -> View:
     """The view of arrays that differ in their pooled sizes only; the memory order of the first one decides."""
-    return _view(layout, tuple((array.shape, array.strides, array.itemsize) for array in arrays))
+    return view_of(layout, tuple((array.shape, array.strides, array.itemsize) for array in arrays))
 
 
 @lru_cache(maxsize=1024)
-def _view(layout: Layout, arrays: tuple[tuple[Steps, Steps, int], ...]) -> View:
+def view_of(layout: Layout, arrays: tuple[Memory, ...]) -> View:
+    """The view, of what it reads of the arrays."""
     shape, strides, _ = arrays[0]
     merged: list[Steps] = []
     for steps in sorted(
@@ -67,7 +71,7 @@ def _strides(axes: list[tuple[int, int]], cell: int) -> list[int]:
 def fits(shape: tuple[int, ...], itemsize: int) -> None:
     """MemoryError for arrays that the system would promise and then kill the process over."""
     size = prod(shape) * itemsize
-    if size > 2**28 and size > _available():
+    if size > LARGE and size > _available():
         raise MemoryError(f"an array of shape {shape} takes {size} bytes, more than this machine has free")
 
 

@@ -11,6 +11,8 @@ Each is a module with the functions why_not, refuses, reduce, scatter, slope and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -28,7 +30,7 @@ from pooling._layout import Layout
 from pooling._mlx import _auto, _autodiff, _kernel, _native, _ops
 from pooling._mlx._arrays import NAMES, TYPES
 from pooling._mlx._implementation import Implementation
-from pooling._mlx._memory import fits
+from pooling._mlx._memory import LARGE, fits, total
 from pooling._modes import Reduction
 
 
@@ -69,26 +71,34 @@ class Backend:
             return np.asarray(x.view(mx.uint16)).view(numpy_dtype("bfloat16"))
         return np.asarray(x)
 
-    def pool(
-        self,
-        x: mx.array,
-        layout: Layout,
-        geometry: Geometry,
-        reduction: Reduction,
-        types: Types,
-        indexed: bool,
-        out: tuple[mx.array, ...] | None,
-    ) -> tuple[mx.array, ...]:
-        """The values, and the indices if asked for."""
-        if out is not None:
-            raise TypeError("out: an mx.array cannot be written to; the result is a new one")
-        shape = self._shape(layout.resized(x.shape, geometry.outs))
-        self._check(x, shape, reduction, types)
-        fits((x.shape, types.cell), (shape, types.result), *[(shape, "int64")] * indexed)
-        if not prod(shape):
-            return (mx.zeros(shape, TYPES[types.result]), mx.zeros(shape, mx.int64))[: 1 + indexed]
-        function = _autodiff.indexed if indexed else _autodiff.pooled
-        return function(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))(x)
+    def pooling(
+        self, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool, shape: tuple[int, ...]
+    ) -> Callable[[mx.array, Any], tuple[mx.array, ...]]:
+        """The function (x, out) -> the values, of this shape, and the indices if asked for."""
+        self._shape(shape)
+        results = ((shape, types.result), (shape, "int64"))[: 1 + indexed]
+        arrays = ((layout.resized(shape, geometry.sizes), types.cell), *results)
+        large, x_size, y_size = total(*arrays) > LARGE, prod(arrays[0][0]), prod(shape)
+        make = _autodiff.indexed if indexed else _autodiff.pooled
+
+        @lru_cache(maxsize=2)
+        def function(working: str) -> Callable[[mx.array], tuple[mx.array, ...]]:
+            return make(self._run, layout, geometry, reduction, types, working)
+
+        def pool(x: mx.array, out: Any) -> tuple[mx.array, ...]:
+            if out is not None:
+                raise TypeError("out: an mx.array cannot be written to; the result is a new one")
+            self._check(x_size, y_size, reduction, types)
+            if large:
+                fits(*arrays)
+            if not y_size:
+                return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
+            if _native.tracing():
+                return function(_autodiff.working(self._run, reduction))(x)
+            values, *indices = self._run.reduce(x, layout, geometry, reduction, types, indexed)
+            return (values, *(part.astype(mx.int64) for part in indices))
+
+        return pool
 
     def pool_backward(
         self,
@@ -101,31 +111,31 @@ class Backend:
         indices: mx.array | None,
     ) -> mx.array:
         """The gradient with respect to x, in x's type."""
-        self._check(x, g.shape, reduction, types)
+        self._check(x.size, g.size, reduction, types)
         fits((x.shape, types.cell), (x.shape, types.accumulate), (g.shape, "int64"))
         if indices is not None:
             _native.check_windows(indices, layout, geometry)
         if not g.size or not x.size:
             return mx.zeros(x.shape, x.dtype)
-        rule = _autodiff.gradient(self._run, layout, geometry, reduction, types, _autodiff.working(self._run))
+        rule = _autodiff.gradient(self._run, layout, geometry, reduction, types, _autodiff.working(self._run, reduction))
         return rule(g, x, indices)
 
     def unpool(self, x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:
         """Zeros of the given pooled sizes, with each cell of x where its index says."""
         shape = self._shape(layout.resized(x.shape, sizes))
         name = self.cell(x)
-        self._check(x, shape, None, Types(name, name, name, name))
+        self._check(x.size, prod(shape), None, Types(name, name, name, name))
         fits((x.shape, name), (shape, name), (shape, "int64"))
         _native.check_plane(indices, prod(sizes))
         if not x.size:
             return mx.zeros(shape, x.dtype)
         return _autodiff.unpooled(self._run, layout, sizes)(x, indices)
 
-    def _check(self, x: mx.array, shape: tuple[int, ...], reduction: Reduction | None, types: Types) -> None:
+    def _check(self, x_size: int, y_size: int, reduction: Reduction | None, types: Types) -> None:
         reason = self.why_not()
         if reason is not None:
             raise RuntimeError(f"backend {self._name!r} is not usable here: {reason}")
-        refusal = self._run.refuses(x.size, prod(shape), types, reduction)
+        refusal = self._run.refuses(x_size, y_size, types, reduction)
         if refusal is not None:
             raise TypeError(f"backend {self._name!r} refuses this call: {refusal}")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from math import gcd
+from math import gcd, prod
 from typing import Any, TypeVar
 
 import mlx.core as mx
@@ -49,8 +49,12 @@ def cut(parts: Parts, at: int, start: int, count: int, step: int = 1) -> Parts:
     n = parts[0].shape[at]
     if start == 0 and count == n and step == 1:
         return parts
-    piece = (slice(None),) * at + (slice(start, start + (count - 1) * step + 1, step if count > 1 else 1),)
-    return tuple(part[piece] for part in parts)
+    piece = _piece(at, start, count, step)
+    return tuple([part[piece] for part in parts])
+
+
+def _piece(at: int, start: int, count: int, step: int) -> tuple[slice, ...]:
+    return (slice(None),) * at + (slice(start, start + (count - 1) * step + 1, step if count > 1 else 1),)
 
 
 def filled(parts: Parts, at: int, count: int, values: Sequence[Any]) -> Parts:
@@ -189,6 +193,9 @@ def along(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
     """One combined value per window of the axis."""
     if trivial(axis):
         return parts
+    taps = _slices(parts[0].shape, at, axis, fold.idempotent) if len(parts) == 1 else None
+    if taps is not None:
+        return tree(taps, axis.kernel, lambda piece: (parts[0][piece],), fold.combine)
     if axis.shares:
         return _gathered(parts, at, axis, fold)
     if axis.n == 1 and axis.out <= CACHED:
@@ -230,8 +237,12 @@ def first_cells(axis: Axis) -> np.ndarray[Any, Any]:
 
 
 def _lanes(parts: Parts, at: int) -> int:
+    return _lanes_of(max(part.size for part in parts), parts[0].shape[at])
+
+
+def _lanes_of(size: int, n: int) -> int:
     """Cells beside each other across the axis, as a power of two."""
-    return 1 << (max(part.size for part in parts) // max(1, parts[0].shape[at])).bit_length()
+    return 1 << (size // max(1, n)).bit_length()
 
 
 Taps = tuple[tuple[int, int], ...]  # (position in the window, cell)
@@ -272,6 +283,19 @@ def _sliding(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
         return _gathered(parts, at, axis, fold)
     wide = padded(parts, at, left, right, fold.empty)
     return _regular(wide, at, fold, left - before, k, stride, dilation, out, lanes)
+
+
+@lru_cache(maxsize=1024)
+def _slices(shape: tuple[int, ...], at: int, axis: Axis, idempotent: bool) -> tuple[tuple[int, Any], ...] | None:
+    """The taps as (position, slice of a part), where _sliding would combine them and do nothing else; None elsewhere."""
+    k, out, first = axis.kernel, axis.out, -axis.before
+    if axis.shares or axis.spacing > 1 or axis.n == 1 or k > EDGES or _ends(axis) != (0, out, ()):
+        return None
+    lanes = _lanes_of(prod(shape), axis.n)
+    if k > 1 and _choice(k, axis.stride, axis.dilation, out, idempotent, lanes)[1] != "direct":
+        return None
+    starts = [first + j * axis.dilation for j in range(k)]
+    return tuple((j, _piece(at, start, out, axis.stride)) for j, start in enumerate(starts))
 
 
 def _edge(parts: Parts, at: int, fold: Fold, k: int, taps: Taps) -> Parts:

@@ -52,6 +52,8 @@ def axes(geometry: Geometry) -> tuple[Axis, ...]:
 def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: Layout | None = None) -> mx.array:
     """What the windows' sums are divided by, to be broadcast over a result, a canonical one where no layout is given."""
     if reduction.divisor is not None:
+        if dtype == mx.float32:  # without an operation
+            return mx.array(float(np.float32(np.int64(reduction.divisor))), dtype)
         return mx.array(reduction.divisor, mx.int64).astype(dtype)
     rank = len(geometry.axes)
     pooled, ndim = (range(4 - rank, 4), 5) if layout is None else (layout.pooled, len(layout.letters))

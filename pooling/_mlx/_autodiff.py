@@ -41,6 +41,10 @@ class Problem(NamedTuple):
     types: Types
     working: str  # the type in which the p-norm's gradients are summed, on the device of this call
 
+    def values(self, x: mx.array) -> mx.array:
+        """Pools x, inside a function with rules of its own."""
+        return self.run.reduce(x, self.layout, self.geometry, self.reduction, self.types, False)[0]
+
     def reduce(self, x: mx.array, types: Types | None = None, indexed: bool = False) -> Arrays:
         """Pools x; no gradient passes through."""
         x = mx.stop_gradient(x)
@@ -51,9 +55,12 @@ class Problem(NamedTuple):
         return self._replace(layout=_mapped(self.layout))
 
 
-def working(run: Implementation) -> str:
-    """float64 where the implementation has it here and now; the default device may change between two calls."""
-    return "float32" if run.refuses(1, 1, Types(*("float64",) * 4), None) else "float64"
+_DOUBLE = Types(*("float64",) * 4)
+
+
+def working(run: Implementation, reduction: Reduction) -> str:
+    """For the p-norm, float64 where the implementation has it here and now: the default device may change between two calls."""
+    return "float32" if reduction.row.arithmetic != "real" or run.refuses(1, 1, _DOUBLE, None) else "float64"
 
 
 def _mapped(layout: Layout) -> Layout:
@@ -214,7 +221,7 @@ def _sums(this: Problem) -> tuple[Function, Function]:
             g = g / divisors(this.geometry, this.reduction, TYPES[accumulate], this.layout)
         return this.run.reduce(g, this.layout, this.geometry.transposed(), SUM, kinds, False)[0]
 
-    return _pair(lambda x: this.reduce(x)[0], adjoint, lambda: _sums(this.mapped()))
+    return _pair(this.values, adjoint, lambda: _sums(this.mapped()))
 
 
 def _choice(this: Problem) -> tuple[Function, Backward]:
@@ -245,7 +252,7 @@ def _choice(this: Problem) -> tuple[Function, Backward]:
         return gather(tangent, choose(x)).astype(TYPES[this.types.result])
 
     apply = _custom(
-        lambda x: this.reduce(x)[0],
+        this.values,
         vjp=lambda x, cotangent, _: back(cotangent, x, None),
         jvp=jvp,
         mapped=lambda: _choice(this.mapped())[0],
@@ -292,7 +299,7 @@ def _norm(this: Problem) -> tuple[Function, Function]:
         mapped=lambda: _norm(this.mapped())[1],
     )
     apply = _custom(
-        lambda x: this.reduce(x)[0],
+        this.values,
         vjp=lambda x, cotangent, _: back(cotangent, x),
         jvp=tangent,
         mapped=lambda: _norm(this.mapped())[0],

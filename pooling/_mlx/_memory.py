@@ -9,11 +9,18 @@ import mlx.core as mx
 from pooling._cpu import _views
 from pooling._dtypes import DTYPES
 
+LARGE = 2**28  # bytes above which memory is asked for whether it holds them
+
+
+def total(*arrays: tuple[tuple[int, ...], str]) -> int:
+    """The bytes of arrays, given as (shape, element type)."""
+    return sum(prod(shape) * DTYPES[name].size for shape, name in arrays)
+
 
 def fits(*arrays: tuple[tuple[int, ...], str]) -> None:
-    """MemoryError for arrays, given as (shape, element type), that are more than memory holds."""
-    size = sum(prod(shape) * DTYPES[name].size for shape, name in arrays)
-    if size > 2**28 and size > _available():
+    """MemoryError for arrays that are more than memory holds."""
+    size = total(*arrays)
+    if size > LARGE and size > _available():
         listed = ", ".join(f"of shape {tuple(shape)} and type {name}" for shape, name in arrays)
         raise MemoryError(f"arrays {listed} take {size} bytes, more than this machine has free")
 

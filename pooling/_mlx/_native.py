@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from threading import Thread
+from threading import Thread, local
 from typing import Any
 
 import mlx.core as mx
@@ -23,7 +23,8 @@ from pooling._mlx._arrays import NAMES, TYPES, on_cpu, order
 from pooling._modes import SUM, Reduction
 
 Array = np.ndarray[Any, Any]
-SMALL = 2**14  # cells of an array that is copied sooner than a thread starts
+SMALL = 2**14  # cells of an array that is copied sooner than MLX makes one
+CONVERTED = ("bfloat16", "float64")  # what mx.array would convert, to copy it
 
 
 def why_not() -> str | None:
@@ -46,7 +47,15 @@ def readable(x: mx.array) -> bool:
 
 
 def tracing() -> bool:
-    """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell."""
+    """Whether a transformation is being traced in this thread; only a placeholder of an earlier trace can tell.
+
+    What is compiled is called with it, and not replayed, wherever it counts as traced. That is asked first, as the answer is
+    mostly no; the other answer is also given when compile itself has to trace, so that mx.eval has the last word.
+    """
+    _asked.called = False
+    _probe(_placeholders[0])
+    if not _asked.called:
+        return False
     try:
         mx.eval(_placeholders[0])
     except ValueError:  # "during function transformations"
@@ -57,6 +66,7 @@ def tracing() -> bool:
 
 
 _placeholders: list[mx.array] = []
+_asked = local()
 
 
 def _keep(x: mx.array) -> mx.array:
@@ -65,6 +75,12 @@ def _keep(x: mx.array) -> mx.array:
 
 
 mx.compile(_keep)(mx.array(0))
+
+
+@mx.compile
+def _probe(x: mx.array) -> list[mx.array]:
+    _asked.called = True
+    return []
 
 
 def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
@@ -82,7 +98,7 @@ def _new(make: Callable[..., mx.array], shape: Sequence[int], dtype: mx.Dtype) -
 
     if not tracing():
         evaluated()
-    elif prod(shape) <= SMALL and name not in ("bfloat16", "float64"):  # those mx.array would have to convert
+    elif prod(shape) <= SMALL and name not in CONVERTED:
         made.append(mx.array(np.zeros(shape, name)))
     else:
         thread = Thread(target=evaluated)
@@ -103,6 +119,10 @@ def reduce(
 ) -> tuple[mx.array, ...]:
     """The values, and the indices if asked for."""
     shape = layout.resized(x.shape, geometry.outs)
+    if prod(shape) <= SMALL and types.result not in CONVERTED:
+        made = [np.empty(shape, name) for name in (types.result, "int64")[: 1 + indexed]]
+        _cpu.reduce(_view(x), layout, geometry, reduction, types, *made)
+        return tuple(map(mx.array, made))
     results = tuple(_new(mx.empty, shape, TYPES[name]) for name in (types.result, "int64")[: 1 + indexed])
     _cpu.reduce(_view(x), layout, geometry, reduction, types, *map(_view, results))
     return results

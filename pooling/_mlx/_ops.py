@@ -51,19 +51,20 @@ def refuses(x_size: int, y_size: int, types: Types, reduction: Reduction | None)
 
 @lru_cache(maxsize=64)
 def _program(expression: str) -> Any:
-    """A row's expression as Python code: a ? b : c becomes b if a else c, where a is about numbers, not arrays."""
+    """A row's expression as a Python function: a ? b : c becomes b if a else c, where a is about numbers, not arrays."""
 
     def python(text: str) -> str:
         test, _, rest = text.partition(" ? ")
         yes, _, no = rest.partition(" : ")
         return f"({yes}) if ({test}) else ({python(no)})" if rest else text
 
-    return compile(python(expression), expression, "eval")
+    names = {"fabs": mx.abs, "sqrt": mx.sqrt, "pow": _power, "__builtins__": {}}
+    return eval(f"lambda x=None, s=None, a=None, b=None, n=None, p=None: {python(expression)}", names)
 
 
 def _value(expression: str, **names: Any) -> Any:
     """A row's expression on arrays (x, s, a, b, n) and the number p."""
-    return eval(_program(expression), {"fabs": mx.abs, "sqrt": mx.sqrt, "pow": _power, "__builtins__": {}}, names)
+    return _program(expression)(**names)
 
 
 def _power(base: mx.array, exponent: float) -> mx.array:
