@@ -53,6 +53,10 @@ def row_loops() -> str:
     reached = {
         (mode, dtypes.types_of(mode.arithmetic, cell, result)) for mode, cell, result in product(modes.ROWS.values(), rows, asked)
     }
+    # Small ints are also summed in fewer bits, and 16-bit floats compared as ints.
+    reached |= {(mode, dtypes.narrowed(types, 1 << bits)) for mode, types in reached if mode.combine == "add" for bits in range(32)}
+    keys = {(modes.COMBINES[mode.combine].key, dtypes.keyed(types)) for mode, types in reached if mode.cell == "x"}
+    keys = {(key, types) for key, types in keys if key and types.accumulate == "int16" and types.cell != "int16"}
     word: dict[str, str] = {}  # what an expression's loops are called: after the first mode that has it
     for mode in modes.ROWS.values():
         word.setdefault(mode.cell, "plain" if mode.cell == "x" else mode.name)
@@ -61,7 +65,12 @@ def row_loops() -> str:
     read = dict.fromkeys(rows, "%s") | {"bool": "(%s.bits != 0)"}
     read |= {"float16": "half_to_float(%s)", "bfloat16": "brain_to_float(%s)"}
 
+    def reading(t: str, name: str) -> str:
+        return f"{c[t]}_{name}(cell)" if (t, name) in {(types.cell, key) for key, types in keys} else read[t] % "cell"
+
     def write(finish: str, result: str) -> str:
+        if finish == "int16" and rows[result].kind == "f" and rows[result].size == 2:
+            return f"{c[result]}_of_key(%s)"
         same = rows[result].cell == finish and rows[result].size == rows[finish].size
         return "%s" if same else f"{c[result]}_from_{c[finish]}(%s)"
 
@@ -72,7 +81,7 @@ def row_loops() -> str:
         return ("uint64",) if rows[accumulate].size == 8 else ("uint32", "uint64")
 
     picks = sorted({(mode.combine, types.accumulate) for mode, types in reached})
-    stores = sorted({(types.finish, types.result) for _, types in reached})
+    stores = sorted({(types.finish, types.result) for _, types in {*reached, *keys}})
     sizes = ("uint8", "uint16", "uint32", "uint64")
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
     scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
@@ -80,7 +89,10 @@ def row_loops() -> str:
         (HERE / CPU / "_rows.pyx.in").read_text(),
         combines=modes.COMBINES,
         picks=picks,
-        loads=sorted({(word[mode.cell], mode.cell, types.cell, types.accumulate) for mode, types in reached}),
+        loads=sorted(
+            {(word[mode.cell], mode.cell, mode.cell, types.cell, types.accumulate) for mode, types in reached}
+            | {(key, key, "x", types.cell, types.accumulate) for key, types in keys}
+        ),
         finishes=sorted(
             {(word[mode.finish], mode.finish, types.accumulate, types.finish) for mode, types in reached if mode.finish != "s"}
         ),
@@ -92,6 +104,7 @@ def row_loops() -> str:
         wide=lambda a, index: rows[a].size < 8 or index == "uint64",
         product=product,
         read=read,
+        reading=reading,
         stored={name: "uint8_t" if name == "bool" else row.c for name, row in rows.items()},
         write=write,
         wrapping=wrapping,

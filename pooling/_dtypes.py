@@ -92,6 +92,22 @@ def types_of(arithmetic: str, cell: str, asked: str | None) -> Types:
     return ARITHMETIC[arithmetic](DTYPES[cell], asked)
 
 
+def narrowed(types: Types, taps: int) -> Types:
+    """The same types with sums of small ints in 16 or 32 bits, where no sum of so many taps can leave them."""
+    row = DTYPES[types.cell]
+    if row.kind == "f" or types.accumulate not in ("int64", "uint64") or types.accumulate == types.finish != types.result:
+        return types
+    largest = taps if row.kind == "b" else taps << (8 * row.size - (row.kind == "i"))
+    name = next((name for name in ("int16", "int32") if largest < 1 << (8 * DTYPES[name].size - 1)), types.accumulate)
+    return Types(types.cell, name, name if types.finish == types.accumulate else types.finish, types.result)
+
+
+def keyed(types: Types) -> Types:
+    """The types of max and min where 16-bit floats compare as ints: those of _cells.h that are ordered as they are."""
+    sixteen = DTYPES[types.cell].kind == "f" and DTYPES[types.cell].size == 2 and types.result == types.cell
+    return Types(types.cell, "int16", "int16", types.result) if sixteen else types
+
+
 @lru_cache(maxsize=256)
 def name_of(dtype: np.dtype[Any]) -> str | None:
     """The row's name of a NumPy dtype of any byte order, or None where pooling has no such element type."""

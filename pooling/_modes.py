@@ -22,11 +22,12 @@ class Combine:
     idempotent: bool  # a cell may be counted twice
     wraps: bool = False  # on integers it is taken modulo 2**64, in unsigned arithmetic
     second: str = ""  # where cells have an order: true where b, the later one, wins over a (not NaN, not a tie)
+    key: str = ""  # where a NaN stands if 16-bit floats are compared as ints: high or low, so that it wins
 
 
 COMBINES = {
-    "max": Combine("b != b ? b : (b > a ? b : a)", True, second="b > a"),
-    "min": Combine("b != b ? b : (b < a ? b : a)", True, second="b < a"),
+    "max": Combine("b != b ? b : (b > a ? b : a)", True, second="b > a", key="high"),
+    "min": Combine("b != b ? b : (b < a ? b : a)", True, second="b < a", key="low"),
     "add": Combine("a + b", False, wraps=True),
 }
 

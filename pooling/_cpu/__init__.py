@@ -18,7 +18,7 @@ import numpy as np
 from pooling._cpu import _gomp, _indices, _nest  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
 from pooling._cpu._views import LARGE, Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
-from pooling._dtypes import DTYPES, Types, name_of, numpy_dtype
+from pooling._dtypes import DTYPES, Types, keyed, name_of, narrowed, numpy_dtype
 from pooling._geometry import CACHED, Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
@@ -118,10 +118,22 @@ def _native(x: Array) -> Array:
 def _loops(reduction: Reduction, types: Types, index: str = "") -> _nest.Loops:
     """The row loops of a mode on these types; `index`: the type that carries indices, where they are asked for."""
     row, combine = reduction.row, COMBINES[reduction.row.combine]
-    finish = numpy_dtype(types.finish)
-    identity = np.array(_identity(row.identity, types.cell), numpy_dtype(types.accumulate))
+    identity, load = _identity(row.identity, types.cell), row.cell
+    if combine.key and load == "x" and not index:
+        types, load = keyed(types), combine.key if keyed(types) != types else load
+    if types.accumulate == "int16" and DTYPES[types.cell].kind == "f":
+        bits = int(np.array(identity, numpy_dtype(types.cell)).view(np.int16))
+        identity = bits ^ (bits >> 15 & 0x7FFF)
     return _nest.Loops(
-        ROWS, row.combine, combine.idempotent, row.cell, row.finish, types, index, identity.tobytes(), finish.itemsize
+        ROWS,
+        row.combine,
+        combine.idempotent,
+        load,
+        row.finish,
+        types,
+        index,
+        np.array(identity, numpy_dtype(types.accumulate)).tobytes(),
+        numpy_dtype(types.finish).itemsize,
     )
 
 
@@ -164,9 +176,10 @@ def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: T
 
     def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
         axes, divisor, uniform = _axes(geometry, reduction)
+        kinds = narrowed(types, prod(min(axis.kernel, axis.n) for axis in geometry.axes))
         # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
         short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
-        loops = _loops(reduction, types, ("uint32" if short else "uint64") if i else "")
+        loops = _loops(reduction, kinds, ("uint32" if short else "uint64") if i else "")
         index = i[0][2] if i else 0
         return _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
 

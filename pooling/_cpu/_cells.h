@@ -104,6 +104,18 @@ static inline brain_t float_to_brain(float x) {
     return h;
 }
 
+/* 16-bit floats as ints of the same order, in which every NaN is the highest, for max, or the lowest, for min; and back. */
+static inline int16_t ordered_key(uint16_t bits) {
+    int16_t sign = (int16_t)((int16_t)bits >> 15);
+    return (int16_t)(bits ^ (sign & 0x7fff));
+}
+#define POOLING_KEYS(T, INFINITE)                                                                                \
+    static inline int16_t T##_high(T h) { return (h.bits & 0x7fff) > (INFINITE) ? 0x7fff : ordered_key(h.bits); }      \
+    static inline int16_t T##_low(T h) { return (h.bits & 0x7fff) > (INFINITE) ? -0x8000 : ordered_key(h.bits); }      \
+    static inline T T##_of_key(int16_t key) { T h; h.bits = (uint16_t)ordered_key((uint16_t)key); return h; }
+POOLING_KEYS(half_t, 0x7c00)
+POOLING_KEYS(brain_t, 0x7f80)
+
 /* A double as a float rounded to odd: rounding that once more to fewer bits gives the double's correct rounding. */
 static inline float odd_float(double x) {
     float near = (float)x;
@@ -139,6 +151,12 @@ static inline float float_from_int64_t(int64_t x) { return (float)x; }
 static inline float float_from_uint64_t(uint64_t x) { return (float)x; }
 static inline double double_from_int64_t(int64_t x) { return (double)x; }
 static inline double double_from_uint64_t(uint64_t x) { return (double)x; }
+
+/* Sums that were made in fewer bits. */
+static inline int64_t int64_t_from_int16_t(int16_t x) { return x; }
+static inline int64_t int64_t_from_int32_t(int32_t x) { return x; }
+static inline uint64_t uint64_t_from_int16_t(int16_t x) { return (uint64_t)x; }
+static inline uint64_t uint64_t_from_int32_t(int32_t x) { return (uint64_t)x; }
 
 /* To an integer type: half to even, saturating, NaN to 0. ABOVE is the first power of two beyond the type. */
 #define POOLING_INTEGER(T, LOW, HIGH, ABOVE)                                                                     \
