@@ -186,7 +186,7 @@ TITLES = [
     "problem",
     "window",
     "part",
-    "cells",
+    "dtype",
     "layout",
     "MB",
     "memcpy",
@@ -197,6 +197,8 @@ TITLES = [
     "ours / its",
 ]
 WORDS = 5
+ROWS = head(TITLES, WORDS)
+CONTRACT = head(["time of", "over that of", "at most", "measured", "greatest at", "rows that hold", ""], 2)
 LEGEND = (
     "Milliseconds. `x memcpy` is our time over that of a memcpy of the bytes that must be moved (MB: input read once, result "
     "written once), with `out=` above 16 MB; `ours / its` is our time, as called, over the best rival's, in whichever layout "
@@ -249,7 +251,7 @@ def table(rows: Iterable[Row], rivals: list[str]) -> Iterator[str]:
 
 def verdicts(rows: list[Row]) -> Iterator[str]:
     """The lines of the contract."""
-    yield head(["time of", "over that of", "at most", "measured", "greatest at", "rows that hold", ""], 2)
+    yield CONTRACT
     for found in (verdict(rule, rows) for rule in LINES):
         yield line(
             [
