@@ -61,11 +61,11 @@ def columns(libraries: list[Library], threads: int, limit: float) -> list[Column
 
 
 def fits(column: Column, question: Question) -> bool:
-    """Whether the column is of interest: one thread is compared with all on arrays of 10 to 60 MB, with out=."""
-    if not column.name.endswith(ONE):
+    """Whether the column is of interest: our one thread is compared with all on arrays of 10 to 60 MB, with out=."""
+    if column.worker.library is MEMCPY or not column.name.endswith(ONE):
         return True
     large = (question.dtype, question.part) == ("float32", "forward") and 10e6 <= question.input_bytes <= 60e6
-    return large and (column.worker.library is MEMCPY or "out" in column.way)
+    return large and "out" in column.way
 
 
 class Survey:
@@ -232,7 +232,7 @@ def lines_of(row: Row, rivals: list[str]) -> Iterator[str]:
                 row.question.dtype,
                 layout,
                 f"{row.question.moved / 1e6:.3g}",
-                shown(row.seconds(MEMCPY.name)),
+                shown(row.copy()),
                 shown(row.times.get(f"{POOLING.name} {layout}")),
                 shown(row.times.get(f"{POOLING.name} {layout} out")),
                 factor(over_memcpy(row, layout)),

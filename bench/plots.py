@@ -17,6 +17,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 BLUE, ORANGE, GREY = "#1f6fb4", "#d9680f", "#b4b4b4"
 COLOURS = ("#d9680f", "#2a9d55", "#8c52b5", "#c8374a", "#8a6242", "#c95fa5", "#6f6f6f", "#a3a021", "#17a0ae", "#4b4b8f")
+LABELS = ("pooling, channels first", "pooling, channels last", "the fastest rival", "other rivals")
+MARK = {"markersize": 7, "markeredgewidth": 1.6}
+BEHIND = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -29,33 +32,22 @@ STYLE = {
 def over_problems(rows: list[Row], target: Path) -> None:
     """A line for each named problem, forward in float32: ours in both layouts, and every rival, over the memcpy."""
     rows = [row for row in rows if named(row.question) and (row.question.dtype, row.question.part) == ("float32", "forward")]
-    rows = [row for row in rows if row.seconds(YARDSTICK)][::-1]
+    rows = [row for row in rows if row.copy()][::-1]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(9, 1.4 + 0.36 * len(rows)), layout="constrained")
         for y, row in enumerate(rows):
-            copy, best = row.seconds(YARDSTICK) or 1.0, row.best()
-            rivals = sorted(seconds / copy for seconds in row.rivals().values())
-            axes.plot(
-                rivals,
-                [y] * len(rivals),
-                "|",
-                color=GREY,
-                markersize=9,
-                markeredgewidth=1.6,
-                label="other rivals" if not y else None,
-            )
-            if best:
-                axes.plot(best[1] / copy, y, "D", color=ORANGE, markersize=6, label="the fastest rival" if not y else None)
-                axes.annotate(
-                    best[0], (best[1] / copy, y), (0, 5), textcoords="offset points", ha="center", color=ORANGE, fontsize=8
-                )
+            copy, best = row.copy() or 1.0, row.best()
+            name = iter(LABELS if y == 0 else [None] * len(LABELS))
             for layout, face in zip(LAYOUTS, (BLUE, "white"), strict=True):
-                seconds = row.beside_memcpy(layout)
-                if seconds:
-                    label = f"pooling, channels {layout}" if not y else None
-                    axes.plot(
-                        seconds / copy, y, "o", color=BLUE, markerfacecolor=face, markersize=7, markeredgewidth=1.6, label=label
-                    )
+                x = [seconds / copy for seconds in [row.beside_memcpy(layout)] if seconds]
+                axes.plot(x, [y] * len(x), "o", color=BLUE, markerfacecolor=face, label=next(name), zorder=4, **MARK)
+            x = [best[1] / copy] if best else []
+            axes.plot(x, [y] * len(x), "D", color=ORANGE, markersize=6, label=next(name), zorder=3)
+            for place in x:
+                over = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
+                axes.annotate(best[0], (place, y), color=ORANGE, bbox=BEHIND, **over)
+            x = [seconds / copy for seconds in row.rivals().values()]
+            axes.plot(x, [y] * len(x), "|", color=GREY, markersize=9, markeredgewidth=1.6, label=next(name), zorder=2)
         axes.axvline(1, color="black", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -64,8 +56,7 @@ def over_problems(rows: list[Row], target: Path) -> None:
         axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_xlabel("time over that of a memcpy of the same bytes (1: as fast as the memcpy)")
-        order = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda item: not item[1].startswith("pooling"))
-        figure.legend(*zip(*order, strict=True), loc="outside upper center", ncols=4, frameon=False)
+        figure.legend(loc="outside upper center", ncols=len(LABELS), frameon=False)
         save(figure, target)
 
 
@@ -84,22 +75,14 @@ def over_windows(rows: list[Row], target: Path) -> None:
             found = sorted((row for row in found if len(row.times) > 1), key=lambda row: row.question.problem.kernel)
             lines = {title: points for title, points in curves(found).items() if points}
             for title, points in lines.items():
-                ours = title.startswith(OURS)
-                colour = (
-                    BLUE
-                    if ours
-                    else "black"
-                    if title == YARDSTICK
-                    else colours.setdefault(title, COLOURS[len(colours) % len(COLOURS)])
-                )
-                style = ":" if title == YARDSTICK else "-"
-                axes.plot(
-                    *zip(*points, strict=True),
-                    style,
-                    color=colour,
-                    linewidth=2.6 if ours else 1.4,
-                    marker="." if style == "-" else None,
-                )
+                if title == YARDSTICK:
+                    look = {"color": "black", "linestyle": ":"}
+                elif title.startswith(OURS):
+                    hollow = {"markerfacecolor": "white"} if LAYOUTS[1] in title else {}
+                    look = {"color": BLUE, "linewidth": 2.4, "marker": "o", "markersize": 6, "zorder": 4} | hollow
+                else:
+                    look = {"color": colours.setdefault(title, COLOURS[len(colours) % len(COLOURS)]), "marker": "."}
+                axes.plot(*zip(*points, strict=True), **{"linewidth": 1.4} | look)
             axes.set_xscale("log")
             axes.set_yscale("log")
             kernels = [row.question.problem.kernel for row in found]
@@ -125,7 +108,9 @@ def curves(rows: Sequence[Row]) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {YARDSTICK: []}
     for row in rows:
         kernel = row.question.problem.kernel
-        times = {YARDSTICK: row.seconds(YARDSTICK)} | {f"{OURS} ({layout})": row.beside_memcpy(layout) for layout in LAYOUTS}
+        times: dict[str, float | None] = {YARDSTICK: row.copy()} | {
+            f"{OURS} ({layout})": row.beside_memcpy(layout) for layout in LAYOUTS
+        }
         for way, seconds in row.rivals().items():
             library = library_of(way)
             times[library] = min(seconds, times.get(library) or seconds)

@@ -56,6 +56,8 @@ def with_pooling(question: Question, way: str, threads: int) -> Started | None:
     x = problem.cells(options["layout"], question.dtype)
     if question.part == "indices":
         options["return_indices"] = True
+    if problem.keeps:
+        options["dtype"] = question.dtype
     if out:
         options["out"] = pooling.pool(x, **options)
     return lambda: pooling.pool(x, **options), first(layout)
