@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     cpu = commands.add_parser("compare", parents=[both], help="the named problems on the CPU, by every library that pools")
     cpu.add_argument("--rivals", metavar="A,B", type=lambda text: text.split(","), help="these libraries only")
     cpu.add_argument("--threads", type=int, metavar="N", help="of every library (default: all)")
-    cpu.add_argument("--limit", type=float, metavar="S", help="seconds for an answer (default: 5; with --quick 1)")
+    cpu.add_argument("--limit", type=float, metavar="S", help="seconds for a call (default: 5; with --quick 1)")
     cpu.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: print what --json has kept")
     cpu.add_argument("--write", action="store_true", help="also write the README's tables, docs/benchmarks.md and the plots")
     given = vars(parser.parse_args(arguments))

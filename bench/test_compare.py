@@ -66,7 +66,12 @@ def leave(question, way, threads):
     os._exit(3)
 
 def hang(question, way, threads):
-    time.sleep(600)
+    return lambda: time.sleep(600), None
+
+def prepare(question, way, threads):
+    time.sleep(2.5)
+    run, answer = honest(question, way, threads)
+    return run, lambda y: time.sleep(2.5) or answer(y)
 
 def refuse(question, way, threads):
     raise NotImplementedError("no such type\\nand a long story")
@@ -115,13 +120,13 @@ def fake(tmp_path, monkeypatch):
 def test_what_goes_wrong_has_a_sentence_and_stops_nothing(fake):
     names = ("honest", "crash", "leave", "hang", "refuse", "silent", "wrong", "narrow", "short", "later")
     asked = [SMALL, replace(SMALL, dtype="int32")]
-    rows = list(survey(asked, columns([fake(name) for name in names], 1, 3.0), 1, 0.0))
+    rows = list(survey(asked, columns([fake(name) for name in names], 1, 2.0), 1, 0.0))
     cells = SMALL.problem.result_shape
     first = {name: found for name, found in rows[0].times.items() if name in names and isinstance(found, str)}
     assert first == {
         "crash": "crashes: SIGSEGV",
         "leave": "crashes: exit status 3",
-        "hang": "no answer within 3 s",
+        "hang": "no answer within 2 s",
         "refuse": "fails: NotImplementedError: no such type",
         "wrong": f"differs: 1 of {np.prod(cells)} cells",
         "narrow": f"differs: float16 {cells}, not float32 {cells}",
@@ -142,6 +147,12 @@ def test_what_goes_wrong_has_a_sentence_and_stops_nothing(fake):
 def test_a_rival_that_fails_while_it_is_timed(fake):
     (row,) = survey([SMALL], columns([fake("later"), fake("honest")], 1, 60.0), 3, 0.0)
     assert row.times["later"] == "fails: MemoryError: enough" and row.seconds("honest")
+
+
+def test_only_calls_are_limited(fake):
+    """Not what comes before and after: arrays to make, answers to compare."""
+    (row,) = survey([SMALL], columns([fake("prepare")], 1, 2.0), 1, 0.0)
+    assert row.seconds("prepare")
 
 
 def test_a_worker_has_its_threads_before_it_imports(fake):

@@ -25,7 +25,7 @@ from problems import Array, Question
 from rivals import Library
 
 ONCE = 0.5  # seconds: a longer call is measured once
-IMPORT = 120.0  # seconds
+PATIENCE = 120.0  # seconds for all but a first call: imports, preparing, comparing
 KNOBS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POOLING_NUM_THREADS", "NPROC")
 
 
@@ -42,12 +42,15 @@ class Worker:
 
     def agree(self, question: Question, way: str, answer: Path, keep: bool) -> float | None:
         """Seconds of a call whose answer is the file's, or is kept there; None where the library has no words for it."""
-        seconds: float | None = self._ask("agree", question, way, answer, keep)
-        return seconds
+        if not self._ask(PATIENCE, "prepare", question, way):
+            return None
+        seconds: float = self._ask(self.limit, "call", question, way)
+        self._ask(PATIENCE, "check", question, way, answer, keep)
+        return self.burst(question, way, 1) if seconds < self.limit / 3 else seconds  # the first may have compiled
 
     def burst(self, question: Question, way: str, calls: int) -> float:
         """The median of so many calls, in seconds."""
-        seconds: float = self._ask("burst", question, way, calls)
+        seconds: float = self._ask(PATIENCE, "burst", question, way, calls)
         return seconds
 
     def stop(self) -> None:
@@ -68,12 +71,12 @@ class Worker:
         self._process = subprocess.Popen(command, env=environment, pass_fds=[fd], stdin=quiet, stdout=quiet, stderr=quiet)
         theirs.close()
 
-    def _ask(self, *message: Any) -> Any:
+    def _ask(self, limit: float, *message: Any) -> Any:
         if self._process is None:
             self._start()
-            self._receive(IMPORT)
-        self._connection.send((*message, self.limit))
-        return self._receive(self.limit)
+            self._receive(PATIENCE)
+        self._connection.send(message)
+        return self._receive(limit)
 
     def _receive(self, limit: float) -> Any:
         assert self._process is not None
@@ -117,21 +120,24 @@ class Subject:
             self._made[way] = self._start(question, way, self._threads)
         return self._made[way]
 
-    def agree(self, question: Question, way: str, kept: Path, keep: bool, limit: float) -> float | None:
-        made = self.made(question, way)
-        if made is None:
-            return None
-        run, answer = made
-        seconds, result = timed(run)
+    def prepare(self, question: Question, way: str) -> bool:
+        return self.made(question, way) is not None
+
+    def call(self, question: Question, way: str) -> float:
+        seconds, self._result = timed(self.made(question, way)[0])
+        return seconds
+
+    def check(self, question: Question, way: str, kept: Path, keep: bool) -> None:
+        """Compares the last call's answer with the one in a file, or keeps it there."""
         with open(kept, "wb" if keep else "rb") as file:
-            for array in answer(result):
+            for array in self.made(question, way)[1](self._result):
                 if keep:
                     np.save(file, array.astype(np.float64))
                 else:
                     compare(question, np.load(file), np.asarray(array))
-        return timed(run)[0] if seconds < limit / 3 else seconds
+        self._result = None
 
-    def burst(self, question: Question, way: str, calls: int, limit: float) -> float:
+    def burst(self, question: Question, way: str, calls: int) -> float:
         run, _ = self.made(question, way)
         return median(timed(run)[0] for _ in range(calls))
 
