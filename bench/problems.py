@@ -98,9 +98,9 @@ class Problem:
     def cells(self, layout: str = "channels_first", dtype: str = "float32") -> Array:
         """The array to pool: contiguous in its layout."""
         bits = INTEGERS.get(dtype, BITS)
-        middle = 2 ** (bits - 1) if self.mode == "max" and dtype != "uint8" else 0  # maxima below 0 too
+        below = 3 * 2 ** (bits - 2) if self.mode == "max" and dtype != "uint8" else 0  # so that padding with 0 would be seen
         index = np.arange(prod(self.shape), dtype=np.uint32)
-        x = cells(index, self.mode, lambda i: (i.astype(np.int32) - middle).astype(dtype), bits)
+        x = cells(index, self.mode, lambda i: (i.astype(np.int32) - below).astype(dtype), bits)
         return np.ascontiguousarray(as_layout(x.reshape(self.shape), layout))
 
     def gradient(self, layout: str = "channels_first") -> Array:
