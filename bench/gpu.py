@@ -13,24 +13,25 @@ a large array of a GPU through NumPy would move it to memory that the host share
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
+from json import dumps
 from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from problems import PROBLEMS, Problem
+from problems import PROBLEMS, Problem, cells
+from rivals import layer
+from tables import asked, head, line
 
 import pooling
 
 BURST = 0.02  # seconds
-MIXED, BITS = 0x9E3779B1, 2**24 - 1  # odd: i * MIXED has different low bits for any 2**24 neighbours
 PASSES = ("forward", "gradient")
 
 
@@ -45,31 +46,6 @@ class Contender:
     answer: Callable[[Any], Any]  # a result as an mx.array, channels last
 
 
-# ---- the cells ---------------------------------------------------------------------------------------------------------
-
-
-def cells(index: Any, mode: str, as_float: Callable[[Any], Any]) -> Any:
-    """Cells for flat indices, in any library. max: no two in a window are equal. avg: integers whose sums are exact."""
-    mixed = (index * MIXED) & BITS
-    return as_float(mixed) if mode == "max" else as_float((mixed >> 10) % 15) - 7
-
-
-def last(problem: Problem) -> tuple[int, ...]:
-    """The shape of the input, channels last."""
-    batch, channels, *sizes = problem.shape
-    return (batch, *sizes, channels)
-
-
-def tolerance(problem: Problem, part: str, want: Any) -> Any:
-    """How far an average may be from ours, which divides exactly added cells once: 0 for max, whose results are cells.
-
-    Forward the rival may multiply by a rounded reciprocal: two roundings against our one, so 3 * 2**-24 of the result. Backward
-    up to N rounded quotients are added in any order, on both sides: 2 * (N + 2) * 2**-24 of the sum, as all have one sign.
-    """
-    roundings = 3 if part == "forward" else 2 * (problem.kernel**problem.rank + 2)
-    return abs(want) * (0.0 if problem.mode == "max" else roundings * 2.0**-24)
-
-
 # ---- who computes ------------------------------------------------------------------------------------------------------
 
 
@@ -80,12 +56,10 @@ def starter() -> Callable[[Any], None]:
     return mx.eval if mx.default_device() == mx.Device(mx.cpu) else mx.async_eval
 
 
-def layer(problem: Problem) -> Any:
-    """mlx.nn's layer."""
-    import mlx.nn as nn
-
-    kind = {"max": "MaxPool", "avg": "AvgPool"}[problem.mode]
-    return getattr(nn, f"{kind}{problem.rank}d")(problem.kernel, problem.stride, problem.padding)
+def last(problem: Problem) -> tuple[int, ...]:
+    """The shape of the input, channels last."""
+    batch, channels, *sizes = problem.shape
+    return (batch, *sizes, channels)
 
 
 def ours(problem: Problem, backend: str, layout: str = "channels_last") -> Callable[[Any], Any]:
@@ -222,7 +196,7 @@ def fault(problem: Problem, part: str, contender: Contender, want: Any) -> str |
         got = contender.answer(contender.call())
         if tuple(got.shape) != tuple(want.shape) or got.dtype != want.dtype:
             return f"differs: {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
-        wrong = int((mx.abs(got - want) > tolerance(problem, part, want)).sum())
+        wrong = int((mx.abs(got - want) > problem.tolerance(part, want)).sum())
     except Exception as error:  # a rival may lack an operation, or memory
         return f"fails: {type(error).__name__}: {error}"
     return f"differs: {wrong} of {want.size} cells" if wrong else None
@@ -260,7 +234,7 @@ def measure(problem: Problem, part: str, on_cpu: bool, rounds: int, seconds: flo
         else:
             timed.append(contender)
     del want
-    moved = problem.must_move() + (4 * prod(problem.shape) if part == "gradient" else 0)
+    moved = problem.must_move(part=part)
     yardstick, *seconds_of = times([copy(moved), *timed], rounds, seconds)
     found |= {f"{c.name} {c.layout}": t for c, t in zip(timed, seconds_of, strict=True)}
     return row | {"bytes": moved, "copy": yardstick, "times": found}
@@ -288,25 +262,25 @@ def heading(on_cpu: bool) -> list[str]:
     ]
 
 
-def line(row: dict[str, Any], names: list[str]) -> tuple[str, list[str]]:
+def shown(row: dict[str, Any], names: list[str]) -> tuple[str, list[str]]:
     """A row in Markdown, and notes on what was not timed."""
-    shown, notes = [], []
+    columns, notes = [], []
     for name in names:
         found = row["times"][name]
         if isinstance(found, str):
-            shown.append(found.partition(":")[0])
+            columns.append(found.partition(":")[0])
             notes += [f"{row['problem']} {row['mode']} {row['pass']}, {name}: {found}"]
         else:
-            shown.append(f"{1000 * found:.3f}, {100 * row['copy'] / found:.0f} %")
+            columns.append(f"{1000 * found:.3f}, {100 * row['copy'] / found:.0f} %")
     spent = {name: t for name, t in row["times"].items() if not isinstance(t, str)}
     ours = min((t for name, t in spent.items() if name.startswith("mlx:")), default=None)
     rival = min((t for name, t in spent.items() if not name.startswith("mlx:")), default=None)
     ratio = f"{rival / ours:.2f}" if ours and rival else "-"
     first = [f"{row['problem']} {row['mode']}", row["pass"], f"{1000 * row['copy']:.3f}"]
-    return "| " + " | ".join([*first, *shown, ratio]) + " |", notes
+    return line([*first, *columns, ratio]), notes
 
 
-def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, target: Path | None) -> int:
+def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, json: Path | None) -> int:
     """Measures, and prints the table as it grows; the result is the exit code."""
     try:
         import mlx.core as mx
@@ -318,25 +292,26 @@ def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, target: P
     if mx.default_device() == mx.Device(mx.cpu) and not cpu:
         print("bench gpu: MLX's default device is no GPU; --cpu measures on its CPU device.")
         return 2
-    unknown = set(only or ()) - set(PROBLEMS)
-    if unknown:
-        print(f"bench gpu: there is no problem {', '.join(sorted(unknown))}; there are {', '.join(PROBLEMS)}")
+    try:
+        problems = asked(only)
+    except LookupError as error:
+        print(f"bench gpu: {error}")
         return 2
     rows, notes = [], []
-    for problem in (problem for problem in PROBLEMS.values() if only is None or problem.name in only):
+    for problem in problems:
         for mode, part in product(modes(problem), PASSES):
-            asked = replace(problem.small() if quick else problem, mode=mode)
-            row = measure(asked, part, cpu, 1 if quick else rounds, 0.0 if quick else BURST)
+            small = replace(problem.small() if quick else problem, mode=mode)
+            row = measure(small, part, cpu, rounds, 0.0 if quick else BURST)
             if not rows:
                 titles = ["problem", "pass", "copy", *row["times"], "rival / ours"]
-                print("\n".join([*heading(cpu), f"| {' | '.join(titles)} |", "|---|---" + "|---:" * (len(titles) - 2) + "|"]))
+                print("\n".join([*heading(cpu), head(titles, 2)]))
             rows.append(row)
-            text, more = line(row, list(rows[0]["times"]))
+            text, more = shown(row, list(rows[0]["times"]))
             notes += more
             print(text, flush=True)
     print("\n" + "\n".join(f"- {note}" for note in notes))
-    if target is not None:
-        target.write_text(json.dumps({"heading": heading(cpu), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    if json is not None:
+        json.write_text(dumps({"heading": heading(cpu), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return 1 if any(", mlx:" in note for note in notes) else 0
 
 

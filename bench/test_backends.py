@@ -17,7 +17,8 @@ from statistics import median
 
 import numpy as np
 import pytest
-from problems import LAYOUTS, PROBLEMS, RIVALS, as_layout, memcpy
+from problems import LAYOUTS, PROBLEMS, as_layout
+from rivals import NUMPY, memcpy
 
 import pooling
 from pooling.testing import agree
@@ -54,10 +55,10 @@ def test_forward(benchmark, problem, name, backend, layout, way):
     assert as_layout(np.empty(problem.result_shape), layout).shape == y.shape
 
 
-@pytest.mark.parametrize("name, rival", [(n, r) for n, r in product(PROBLEMS, RIVALS) if RIVALS[r](PROBLEMS[n])])
+@pytest.mark.parametrize("name, rival", [(n, r) for n, r in product(PROBLEMS, NUMPY) if NUMPY[r](PROBLEMS[n])])
 def test_forward_rival(benchmark, problem, name, rival):
     benchmark.group = f"{name} forward"
-    run, x = RIVALS[rival](problem), problem.cells()
+    run, x = NUMPY[rival](problem), problem.cells()
     assert agree(run(x), pooling.pool(x, **problem.arguments, layout="channels_first"))
     benchmark.pedantic(run, [x], rounds=5)
 

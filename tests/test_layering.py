@@ -46,6 +46,8 @@ class Layer(NamedTuple):
 
 FACTS = tuple(f"pooling.{name}" for name in ("_window", "_geometry", "_layout", "_modes", "_dtypes"))
 PUBLIC = ("pooling", "pooling.functional", "pooling.nn", "pooling.testing", "pooling.testing.oracle")
+BENCH = tuple(path.stem for path in (ROOT / "bench").glob("*.py"))
+RIVALS = ("cv2", "jax", "mlx", "onnx", "onnxruntime", "openvino", "scipy", "skimage", "tinybrain", "torch")
 LAYERS = {
     "facts": Layer(FACTS[:4], FACTS),
     "facts of dtypes": Layer(FACTS[4:], ("numpy", "ml_dtypes")),
@@ -61,7 +63,7 @@ LAYERS = {
         tuple(f"pooling.testing.{name}" for name in ("__main__", "check", "apart")),
         ("pooling", "pooling.testing.*", "numpy", "ml_dtypes", "mlx"),  # mlx where it is installed: for its own arrays
     ),
-    "bench": Layer(("bench.*",), (*PUBLIC, "numpy", "ml_dtypes", "pytest", "problems", "gpu", "mlx", "torch")),  # and rivals
+    "bench": Layer(("bench.*",), (*PUBLIC, "numpy", "ml_dtypes", "pytest", "matplotlib", *BENCH, *RIVALS)),
 }
 EXCEPTIONS = {
     # What lies in the host's memory is the CPU backend's, whoever owns the array.
