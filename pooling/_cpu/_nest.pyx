@@ -38,6 +38,8 @@ cdef enum:
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     LANE = 1 << 13            # bytes of the rows of windows that are made together
+    SWEEP = 3 << 17           # bytes of the rows that a kernel spans, to stay in a core's second-level cache
+    SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
@@ -80,6 +82,7 @@ cdef struct Job:
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
     Py_ssize_t slab            # windows of that axis that pass through the buffers together
     bint lanes                 # H and W in one go, a few rows of windows at a time
+    bint swept                 # by blocks of rows as long as the kernel
     Py_ssize_t lane            # windows of W of such a row that are reduced together
     Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
@@ -699,13 +702,67 @@ cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t widt
         fill(job, at(job, rows, row * width + lead + cells), width - lead - cells)
 
 
+cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t inner, Cells rows, Cells dst, Cells spare,
+                      char* scratch) noexcept nogil:
+    """W of padded rows, and their windows to where the result has them."""
+    cdef Walk walk = walks(t[1].outs, t[2].outs, inner)
+    cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
+    walk.pitch = t[2].total * inner
+    if onto:
+        dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
+    reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)
+    if not onto:
+        store_block(job, t, y, NULL, 1, 0, 0, inner, dst, scratch + 3 * job.capacity * job.size,
+                    scratch + job.scratch - job.capacity * job.finished)
+
+
+cdef void sweep(const Job* job, Tile* part, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
+                const Cells* buffers, char* scratch) noexcept nogil:
+    """No more rows of windows than the kernel has, whatever it has, by three picks each (van Herk, Gil and Werman).
+
+    All of these windows hold the last row of the first one: up to it they are combined from there backwards, and behind it
+    forwards.
+    """
+    cdef const Axis* down = &job.axis[1]
+    cdef Py_ssize_t width = part[2].total * inner, outs = part[1].outs, first = part[1].first, j, o
+    cdef Py_ssize_t low = max(0, first - down.before), middle = min(first - down.before + down.kernel, down.n) - 1
+    cdef Py_ssize_t lead = part[2].lead * inner, length = cells * inner
+    cdef Cells back = buffers[1], ahead = at(job, buffers[1], down.kernel * length), row
+    cdef Walk walk = walks(1, cells, inner), flat
+    walk.step, walk.ahead = rows.step, job.ahead if job.straight else 0
+    part[1].outs = 1
+    for j in range(middle, low - 1, -1):
+        row = swept(job, rows, source, cells, inner, j, buffers[2])
+        job.pick(&walk, at(job, back, (j - low) * length), row, NONE, at(job, back, (j + 1 - low) * length) if j < middle else NONE)
+    for o in range(outs):
+        j = first - down.before + o + down.kernel - 1   # the last row of the window
+        if middle < j < down.n:
+            row = swept(job, rows, source, cells, inner, j, buffers[2])
+            job.pick(&walk, ahead, row, NONE, ahead if j > middle + 1 else NONE)
+        part[1].first = first + o
+        pad_rows(job, buffers[0], 1, width, lead, length)
+        flat = walks(1, 1, length)
+        job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
+                 NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
+        finish_rows(job, part, target + o * job.y_axis[1], inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+
+
+cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py_ssize_t cells, Py_ssize_t inner, Py_ssize_t j,
+                        Cells spare) noexcept nogil:
+    """Row j of the array, as accumulators."""
+    if job.straight:
+        return at(job, rows.first, j * rows.row)
+    job.load(spare.value, source + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+    return spare
+
+
 cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, Py_ssize_t inner,
                     char* scratch) noexcept nogil:
     """H and W of a block: a few rows of windows are combined from their rows, then across, and stored before the next ones."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef Py_ssize_t plane, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, step, last = job.outers - 1
-    cdef bint alone = job.onto and idle(across), onto, padded = False
+    cdef bint alone = job.onto and idle(across), padded = False
     cdef Cells buffers[3]
     cdef Cells dst
     cdef Tile part[3]
@@ -738,13 +795,16 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if alone:
                     dst.value, pitch, step = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
                 CHECK(alone or part[1].outs * width <= job.capacity)
-                if not padded and not alone:
+                if not padded and not alone and not job.swept:
                     pad_rows(job, dst, part[1].outs if job.lane < t[2].outs else job.slab, width, part[2].lead * inner, cells * inner)
                     padded = job.lane >= t[2].outs and across.kernel <= 3
                 if cells > 0:
                     if not alone:
                         dst = at(job, dst, part[2].lead * inner)
                     rows.first.value = <char*> source
+                    if job.swept:
+                        sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                        continue
                     if not job.straight:
                         rows.first.value = buffers[1].value - low * cells * inner * job.size
                         rows.row, rows.step = cells * inner, inner
@@ -773,18 +833,8 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                             walk.planes = 1
                         elif not begin <= o < end:
                             gathered(job, down, part[1].first + o, &rows, &walk, at(job, dst, o * pitch), buffers[2])
-                if alone:
-                    continue
-                onto = job.onto and width > 0 and not part[2].clipped
-                walk = walks(part[1].outs, part[2].outs, inner)
-                walk.pitch = width
-                dst = buffers[1]
-                if onto:
-                    dst.value, walk.dpitch, walk.dstep = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
-                reduce_axis(job, across, &part[2], &walk, dst, buffers[0], buffers[2], False)
-                if not onto:
-                    store_block(job, part, target, NULL, 1, 0, 0, inner, dst, scratch + 3 * job.capacity * job.size,
-                                scratch + job.scratch - job.capacity * job.finished)
+                if not alone:
+                    finish_rows(job, part, target, inner, buffers[0], buffers[1], buffers[2], scratch)
 
 
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
@@ -905,7 +955,10 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef double row = <double> job.axis[2].n * job.inner
     if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
         return False
-    if job.straight and job.first == 2 or not few(job, down, down.n * row, down.out * row):
+    if job.straight and job.first == 2:
+        return False
+    job.swept = not few(job, down, down.n * row, down.out * row)
+    if job.swept and not (job.idempotent and down.stride == 1 and down.dilation == 1 and row * size >= SWEPT):
         return False
     job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
@@ -915,17 +968,20 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.block[4] = (job.block[4] + 1) // 2
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.lane = job.block[3]
-    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
+    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(
+            SWEEP // down.kernel if job.swept else LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
         job.lane = (job.lane + 1) // 2
     width = max(1, longest(across, job.lane)) * job.block[4]
     job.slab = 1
-    if job.lane == job.block[3]:
+    if job.swept:
+        job.slab = min(job.block[2], down.kernel)
+    elif job.lane == job.block[3]:
         job.slab = min(job.block[2], max(1, LANE // (width * size)))
     while levels < SPARES and (max(down.kernel, across.kernel) >> (levels + 1)):
         levels += 1
     if down.starts != NULL or across.starts != NULL:
         levels = SPARES
-    k = job.slab * levels
+    k = min(down.kernel, down.n) + 2 if job.swept else job.slab * levels
     if not job.straight:
         k = max(k, longest(down, job.slab))
     job.capacity = (k * width + 15) & ~15
