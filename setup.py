@@ -87,6 +87,7 @@ def row_loops() -> str:
         stores=stores,
         converts=[(v, r) for v, r in stores if write(v, r) != "%s"],
         scatters=scatters,
+        floats=floats,
         c=c,
         choices=[(combine, a, u) for combine, a in picks if modes.COMBINES[combine].second for u in indices(a)],
         wide=lambda a, index: rows[a].size < 8 or index == "uint64",
@@ -157,5 +158,5 @@ exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tau
 exact = [flag for flag in (*(["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3", "-g0"]), *exact) if compiles([flag])]
 openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
-rows, *others = translated("_rows", "_nest", "_indices")
+rows, *others = translated("_rows", "_nest", "_back")
 setup(cmdclass={"build_py": Python}, ext_modules=[*others, *levels(rows)])
