@@ -49,4 +49,21 @@ static inline int pooling_legal(const windows_t* w, int64_t at, int64_t start, i
         pooling_within(depth, w->start[0], w->extent[0], w->dilation[0]);
 }
 
+/* The same for a row of windows without gaps or depth: rows of cells found by a product, exact while
+ * cell * width < 2**32; one row needs none. */
+typedef struct {
+    uint64_t magic, width, base, span, extent;
+} pooling_rows;
+
+static inline int pooling_simple(const windows_t* w, pooling_rows* r) {
+    const int64_t top = w->start[1] < 0 ? 0 : w->start[1], rows = w->start[1] + w->extent[1] - top;
+    if (w->deep || w->starts || (rows > 1 && rows * w->n[2] >= ((int64_t)1 << 32) / w->n[2])) return 0;
+    r->width = (uint64_t)w->n[2];
+    r->magic = rows > 1 ? (((uint64_t)1 << 32) + r->width - 1) / r->width : 0;
+    r->base = (uint64_t)top * r->width;
+    r->span = (uint64_t)rows * r->width;
+    r->extent = (uint64_t)w->extent[2];
+    return 1;
+}
+
 #endif
