@@ -54,7 +54,9 @@ def row_loops() -> str:
         (mode, dtypes.types_of(mode.arithmetic, cell, result)) for mode, cell, result in product(modes.ROWS.values(), rows, asked)
     }
     # Small ints are also summed in fewer bits, and 16-bit floats compared as ints.
-    reached |= {(mode, dtypes.narrowed(types, 1 << bits)) for mode, types in reached if mode.combine == "add" for bits in range(32)}
+    reached |= {
+        (mode, dtypes.narrowed(types, 1 << bits)) for mode, types in reached if mode.combine == "add" for bits in range(32)
+    }
     keys = {(modes.COMBINES[mode.combine].key, dtypes.keyed(types)) for mode, types in reached if mode.cell == "x"}
     keys = {(key, types) for key, types in keys if key and types.accumulate == "int16" and types.cell != "int16"}
     word: dict[str, str] = {}  # what an expression's loops are called: after the first mode that has it
@@ -99,6 +101,7 @@ def row_loops() -> str:
         stores=stores,
         converts=[(v, r) for v, r in stores if write(v, r) != "%s"],
         scatters=scatters,
+        floats=floats,
         c=c,
         choices=[(combine, a, u) for combine, a in picks if modes.COMBINES[combine].second for u in indices(a)],
         wide=lambda a, index: rows[a].size < 8 or index == "uint64",
@@ -171,5 +174,5 @@ exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tau
 exact = [flag for flag in (*(["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3", "-g0"]), *exact) if compiles([flag])]
 openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
-rows, *others = translated("_rows", "_nest", "_indices")
+rows, *others = translated("_rows", "_nest", "_back")
 setup(cmdclass={"build_py": Python}, ext_modules=[*others, *levels(rows)])

@@ -188,3 +188,78 @@ def test_what_a_backend_refuses(backend):
                     x = data((2, 6, 7, 3), dtype, 4)
                     with pytest.raises(TypeError, match="float64"):
                         pooling.pool(x, mode, 3, dtype=result and numpy_dtype(result), backend=backend)
+
+
+# ---- the way back on the CPU: what its loops tell apart -------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 2), (7, 7, 0)])
+@pytest.mark.parametrize(
+    "shape", [(1, 150, 131, 1), (1, 6000, 33), (70000, 1), (1, 7, 9, 40, 3)], ids=["bands", "wide", "one_row", "deep"]
+)
+def test_large_gradients(shape, window, dtype, layout):
+    """Bands of sums that move on, rows too long for a product, rows cut into pieces; with threads and without."""
+    if len(shape) == 2:
+        shape = (1, *shape)
+    kernel, stride, padding = window
+    for mode in ("max", "avg"):
+        rank = len(shape) - 2
+        arguments = {"kernel": (kernel,) * rank, "stride": stride, "padding": padding}
+        x = data(shape, dtype, 1)
+        g = data(oracle.output_shape(shape, **arguments), dtype, 2, "real")
+        want = oracle.pool_backward(g, x, mode, **arguments)
+        for threads in (1, 3):
+            with_threads(threads, lambda: check_gradient(g, x, mode, arguments, layout, want))  # noqa: B023
+
+
+def with_threads(threads, call):
+    before = pooling.get_num_threads()
+    pooling.set_num_threads(threads)
+    try:
+        call()
+    finally:
+        pooling.set_num_threads(before)
+
+
+def check_gradient(g, x, mode, arguments, layout, want):
+    given = {}
+    if mode == "max":
+        indices = oracle.pool(x, "max", **arguments, return_indices=True)[1]
+        given = {"indices": np.repeat(relayout(indices, layout), 2, axis=-1)[..., ::2]}
+    got = pooling.pool_backward(relayout(g, layout), relayout(x, layout), mode, **arguments, layout=layout, **given)
+    check(relaid(got, layout), want, (mode, layout))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_are_rounded_once(dtype):
+    """2048 + 1 + 1 + 1 in float16 alone would stay 2048: sums are made in float32, here across a band's end."""
+    x = np.zeros((9000, 3), np.float32).astype(numpy_dtype(dtype))
+    x[1::3] = 1
+    g = np.ones((9000, 3), np.float32)
+    g[::3] = 2048
+    wide = pooling.pool_backward(g, x.astype(np.float32), "max", 3, 1, 1, layout="LC")
+    got = pooling.pool_backward(g.astype(x.dtype), x, "max", 3, 1, 1, layout="LC")
+    check(got, wide.astype(x.dtype))
+    assert (wide > 2049).any()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "HWCN"])
+@pytest.mark.parametrize("kind", ["int64", "int32", "int16", "uint64", ">i8"])
+def test_the_first_wrong_index_is_named(layout, kind):
+    """In row-major order of the array that was given, whatever thread meets which one first."""
+    x = relayout(data((4, 40, 40, 40), "float32", 1), layout)
+    y, indices = pooling.pool(x, "max", 2, layout=layout, return_indices=True)
+    places = [(3, 1, 2, 3), (1, 7, 3, 2), (1, 7, 2, 3)]
+    for place in places:
+        indices[place] = 1599 if indices[place] < 800 else 0
+    indices = indices.astype(kind)
+    where = ", ".join(map(str, min(places)))
+    for threads in (1, 4):
+
+        def call():
+            with pytest.raises(IndexError, match=rf"indices\[{where}\] = "):
+                pooling.pool_backward(y, x, "max", 2, layout=layout, indices=indices)
+
+        with_threads(threads, call)

@@ -11,13 +11,13 @@ import platform
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from pooling._cpu import _gomp, _indices, _nest  # _gomp first
+from pooling._cpu import _gomp, _back, _nest  # isort: skip  # _gomp first
 from pooling._cpu._isa import ISA, ROWS
-from pooling._cpu._views import LARGE, Array, Memory, empty_like, fits, view, view_of, zeros_by_plane
+from pooling._cpu._views import LARGE, Array, Memory, empty_by_plane, empty_like, fits, view, view_of
 from pooling._dtypes import DTYPES, Types, keyed, name_of, narrowed, numpy_dtype
 from pooling._geometry import CACHED, Axis, Geometry, cached
 from pooling._layout import Layout
@@ -324,6 +324,7 @@ def _choice(
     g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indices: Array | None
 ) -> Array:
     """To the cell that each window chose, windows in row-major order."""
+    given = indices
     if indices is None:
         kinds = Types(types.cell, types.accumulate, types.accumulate, types.accumulate)
         y = empty_like(g, g.shape, numpy_dtype(types.accumulate))
@@ -331,33 +332,44 @@ def _choice(
         reduce(x, layout, geometry, reduction, kinds, y, indices)
         if reduction.row.cell != "x":
             indices[np.isnan(y)] = -1  # no cell's absolute value equals a NaN
-    else:
-        check_windows(indices, layout, geometry)
-        indices = _integers(indices)
-    accumulate = DTYPES[types.cell].sum
     if reduction.row.arithmetic == "real":
-        accumulate, g = types.accumulate, g.astype(types.accumulate)
-    grad, apart = zeros_by_plane(layout, x, x.shape, numpy_dtype(accumulate))
-    scatter("add", cell(g), accumulate, layout, grad, apart, g, indices)
+        g = g.astype(types.accumulate)
+    name = cell(g)
+    grad, apart = empty_by_plane(layout, x, x.shape, g.dtype)
+    if not scatter("add", name, DTYPES[name].sum, layout, geometry, grad, apart, g, indices):
+        _misplaced(given, layout, geometry)
     if reduction.row.cell != "x":
         grad = np.where(x == 0, np.zeros((), grad.dtype), grad * np.sign(x.astype(grad.dtype)))
         grad = np.where(np.isnan(x), np.zeros((), grad.dtype), grad)
-    return grad if types.cell == accumulate else _rounded(grad, x, layout, types.cell)
+    return grad if types.cell == name else _rounded(grad, x, layout, types.cell)
 
 
 def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
     """To every cell alike: the sum, over the windows that cover a cell, of their gradients over their divisors."""
-    accumulate = DTYPES[types.cell].sum
-    if reduction.row.divides:
+    accumulate, divides = DTYPES[types.cell].sum, reduction.row.divides
+    grad = empty_like(x, x.shape, numpy_dtype(types.cell))
+    if g.size and all(_few(axis) for axis in geometry.axes):
+        axes, divisor, uniform = _axes(geometry, reduction)
+        covers = [axis.transposed().ranges() for axis, *_ in axes]
+        loops = ROWS["quotient", types.cell, accumulate], ROWS["spread", accumulate], ROWS["store", accumulate, types.cell]
+        size = DTYPES[accumulate].size
+        _back.share(loops, axes, covers, view(layout, grad, g), grad, g, size, divides, divisor, uniform, get_num_threads())
+        return grad
+    if divides:
         divisors: Any = np.int64(reduction.divisor or 1)
         for axis, i in zip(geometry.axes if reduction.divisor is None else (), layout.pooled, strict=False):
             count = np.frombuffer(axis.counts(reduction.include_pad), np.int64)
             divisors = divisors * count.reshape([-1 if k == i else 1 for k in range(x.ndim)])
         g = g.astype(accumulate) / np.asarray(divisors).astype(accumulate)
-    kinds = Types(cell(g), accumulate, accumulate, types.cell)
-    grad = empty_like(x, x.shape, numpy_dtype(types.cell))
-    reduce(g, layout, geometry.transposed(), SUM, kinds, grad)
+    reduce(g, layout, geometry.transposed(), SUM, Types(cell(g), accumulate, accumulate, types.cell), grad)
     return grad
+
+
+def _few(axis: Axis) -> bool:
+    """Whether windows without gaps cover a cell three at most, and section 6 adds them from left to right."""
+    if axis.shares:
+        return max(axis.transposed().counts(False)) <= 3
+    return (axis.dilation == 1 or axis.kernel == 1) and (axis.kernel <= 3 or axis.kernel <= 2 * axis.stride)
 
 
 def _slope(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
@@ -405,54 +417,88 @@ def _rounded(values: Array, like: Array, layout: Layout, result: str) -> Array:
 
 def unpool(x: Array, indices: Array, layout: Layout, sizes: tuple[int, ...]) -> Array:
     """Zeros of the given pooled sizes, with each cell of x where its index says."""
-    check_plane(indices, prod(sizes))
-    x, indices = _native(x), _integers(indices)
-    shape = layout.resized(x.shape, sizes)
-    result, apart = zeros_by_plane(layout, x, shape, x.dtype)
-    scatter("set", f"uint{8 * x.itemsize}", f"uint{8 * x.itemsize}", layout, result, apart, x, indices)
+    x, size = _native(x), f"uint{8 * x.itemsize}"
+    result, apart = empty_by_plane(layout, x, layout.resized(x.shape, sizes), x.dtype)
+    if not scatter("set", size, size, layout, whole(layout, x.shape, sizes), result, apart, x, indices):
+        _outside(indices, layout, sizes)
     return result
 
 
-def check_plane(indices: Array, plane: int) -> None:
+def whole(layout: Layout, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Geometry:
+    """Windows that each cover all of the plane."""
+    return Geometry(tuple(Axis(n, n, 0, 1, 0, 0, out) for n, out in zip(sizes, layout.sizes(shape), strict=True)))
+
+
+def check_plane(indices: Array, layout: Layout, sizes: tuple[int, ...]) -> None:
     """IndexError for an index outside [-1, plane)."""
-    indices = _native(indices)
-    wrong = (indices >= plane) | ((indices < 0) & (indices != -1) if indices.dtype.kind == "i" else False)
-    if wrong.any():
-        where = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-        raise IndexError(
-            f"indices[{', '.join(str(int(i)) for i in where)}] = {int(indices[where])}: outside [-1, {plane}), the output's plane"
-        )
+    if not _checked(indices, layout, whole(layout, indices.shape, sizes)):
+        _outside(indices, layout, sizes)
+
+
+def check_windows(indices: Array, layout: Layout, geometry: Geometry) -> None:
+    """IndexError for an index that is neither -1 nor a cell of its own window."""
+    if not _checked(indices, layout, geometry):
+        _misplaced(indices, layout, geometry)
+
+
+def _outside(given: Any, layout: Layout, sizes: tuple[int, ...]) -> NoReturn:
+    where = _first_wrong(given, layout, whole(layout, given.shape, sizes))
+    raise IndexError(
+        f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
+        f"outside [-1, {prod(sizes)}), the output's plane"
+    )
+
+
+def _misplaced(given: Any, layout: Layout, geometry: Geometry) -> NoReturn:
+    where = _first_wrong(given, layout, geometry)
+    raise IndexError(
+        f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
+        f"neither -1 nor a cell of the window at {tuple(where[i] for i in layout.pooled)}"
+    )
+
+
+def _first_wrong(given: Array, layout: Layout, geometry: Geometry) -> tuple[int, ...]:
+    """Where the first index stands that is neither -1 nor a cell of its window: for an error, as slow as it likes."""
+    indices = rest = _integers(given)
+    wrong = (indices < -1) | (indices >= geometry.plane)
+    for i, axis in reversed(list(zip(layout.pooled, geometry.axes, strict=True))):
+        ranges, along = axis.ranges(), [-1 if k == i else 1 for k in range(indices.ndim)]
+        starts = np.arange(axis.out) * axis.stride - axis.before if ranges is None else np.frombuffer(ranges[0], np.int64)
+        extents = np.full(axis.out, axis.extent) if ranges is None else np.frombuffer(ranges[1], np.int64)
+        offset = rest % axis.n - starts.reshape(along)
+        wrong |= (indices >= 0) & ((offset < 0) | (offset >= extents.reshape(along)) | (offset % axis.dilation != 0))
+        rest = rest // axis.n
+    return tuple(map(int, np.unravel_index(int(np.argmax(wrong)), wrong.shape)))
 
 
 def _integers(indices: Array) -> Array:
-    """Indices as int64, with those that int64 cannot hold made an illegal negative."""
+    """Indices as int32 or int64, with those that int64 cannot hold made an illegal negative."""
     indices = _native(indices)
     if indices.dtype == np.uint64:
         return np.where(indices > np.uint64(2**63 - 1), np.int64(-2), indices.astype(np.int64))
-    return indices.astype(np.int64, copy=False)
+    return indices if indices.dtype == np.int32 else indices.astype(np.int64, copy=False)
 
 
-def check_windows(given: Array, layout: Layout, geometry: Geometry) -> None:
-    """IndexError, naming what was given, for an index that is neither -1 nor a cell of its own window."""
-    if not given.size:
-        return
-    indices = _integers(given)
-    carried = [indices.shape[i] for i in layout.carried]
-    flat = indices.transpose(layout.carried + layout.pooled).reshape(-1, *((1,) * (3 - len(geometry.axes))), *geometry.outs, 1)
-    found = _indices.misplaced(_axes(geometry, SUM)[0], flat)
-    if found is not None:
-        windows = found[4 - len(geometry.axes) : 4]
-        place = dict(zip(layout.carried, np.unravel_index(found[0], carried) if carried else (), strict=True))
-        where = tuple(int((place | dict(zip(layout.pooled, windows, strict=True)))[i]) for i in range(indices.ndim))
-        raise IndexError(
-            f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
-            f"neither -1 nor a cell of the window at {tuple(map(int, windows))}"
-        )
+def scatter(
+    loop: str, cells: str, accumulate: str, layout: Layout, geometry: Geometry, grad: Array, apart: int, g: Array, indices: Array
+) -> bool:
+    """Fills grad with zeros and adds (loop "add") or puts ("set") g where indices say; False where one is not of its window.
+
+    `cells` names the type of grad and g, `accumulate` the one that sums; neighbours in a plane of grad are `apart` bytes apart.
+    """
+    if not g.size:
+        grad[...] = 0
+        return True
+    indices = _integers(indices)
+    store, size = (0 if cells == accumulate else ROWS["store", accumulate, cells]), DTYPES[accumulate].size
+    rows, axes = ROWS[loop, cells, accumulate, indices.dtype.name], _axes(geometry, SUM)[0]
+    return _back.scatter(rows, store, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
 
 
-def scatter(loop: str, cells: str, accumulate: str, layout: Layout, grad: Array, apart: int, g: Array, indices: Array) -> None:
-    """grad[index] += g (loop "add") or = g ("set"), indices of int32 or int64; neighbours in a plane are `apart` bytes apart."""
-    if g.size:
-        sizes = (1,) * (3 - len(layout.pooled)) + layout.sizes(g.shape)
-        rows = ROWS[loop, cells, accumulate, indices.dtype.name]
-        _indices.scatter(rows, view(layout, grad, g, indices), sizes, apart, grad, g, indices, get_num_threads())
+def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
+    """Whether every index is -1 or a cell of its window."""
+    indices = _integers(indices)
+    if not indices.size:
+        return True
+    rows, axes, places = ROWS["check", indices.dtype.name], _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
+    return _back.scatter(rows, 0, places, axes, 0, 0, None, indices, indices, get_num_threads())

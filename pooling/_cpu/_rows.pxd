@@ -1,6 +1,27 @@
 """The shape of every row loop: what the nest hands over, whatever the element type."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "_back.h":
+    enum:
+        MARGIN "POOLING_MARGIN"
+    ctypedef struct windows_t:
+        int64_t n[3]
+        int64_t start[3]
+        int64_t extent[3]
+        int64_t dilation[3]
+        int64_t plane, stride, before
+        double by_row, by_height
+        int deep
+        const int64_t* starts
+        const int64_t* counts
+        Py_ssize_t inner, apart, inner_apart, g_cell, g_inner, i_cell, i_inner
+    ctypedef struct spread_t:
+        Py_ssize_t cells, inner, windows, kernel, stride, lead
+        int64_t first
+        const int64_t* firsts
+        const int64_t* covers
 
 
 cdef struct Cells:
@@ -29,7 +50,11 @@ ctypedef void (*finish_t)(char* dst, const char* src, Py_ssize_t cells, Py_ssize
 # Dense finished values to a row of the result.
 ctypedef void (*store_t)(char* dst, Py_ssize_t cell_stride, Py_ssize_t inner_stride, const char* src, Py_ssize_t cells,
                          Py_ssize_t inner) noexcept nogil
-# grad[index] += g over a row of windows, in order; `apart` is the distance of an index step in bytes.
-ctypedef void (*scatter_t)(char* grad, Py_ssize_t apart, Py_ssize_t inner_apart, const char* g, Py_ssize_t cell_stride,
-                           Py_ssize_t inner_stride, const char* index, Py_ssize_t index_stride, Py_ssize_t index_inner_stride,
-                           Py_ssize_t cells, Py_ssize_t inner) noexcept nogil
+# grad[index] += g or = g over a row of windows from `first` on, in order; 1 where it meets an index that is not of its window.
+ctypedef int (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t first,
+                          Py_ssize_t cells) noexcept nogil
+# dst = g / n, or dst += with `more`: n per cell (each = 1), or one (0), or NULL.
+ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py_ssize_t inner_stride, Py_ssize_t cells,
+                            Py_ssize_t inner, const char* n, Py_ssize_t each, int more) noexcept nogil
+# A row of cells from the one to three rows of windows that cover it (y and z may be NULL); sum: space for a row of windows.
+ctypedef void (*spreads_t)(char* dst, const char* x, const char* y, const char* z, char* sum, const spread_t*) noexcept nogil

@@ -97,11 +97,11 @@ def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Arr
     return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
 
 
-def zeros_by_plane(layout: Layout, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
-    """Zeros whose planes can be addressed by a flat index, and the distance in bytes of two neighbours in a plane."""
+def empty_by_plane(layout: Layout, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """A new array whose planes can be addressed by a flat index, and the distance in bytes of two neighbours in a plane."""
     pooled = [abs(like.strides[i]) for i in layout.pooled if like.shape[i] > 1]
     within = [i for i in layout.carried if pooled and like.shape[i] > 1 and abs(like.strides[i]) < min(pooled)]
     order = [i for i in layout.carried if i not in within] + list(layout.pooled) + within
     fits(shape, dtype.itemsize)
-    zeros = np.zeros([shape[i] for i in order], dtype).transpose(np.argsort(order))
-    return zeros, int(np.prod([shape[i] for i in within], dtype=np.int64)) * dtype.itemsize
+    array = np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
+    return array, int(np.prod([shape[i] for i in within], dtype=np.int64)) * dtype.itemsize

@@ -126,7 +126,7 @@ class Backend:
         name = self.cell(x)
         self._check(x.size, prod(shape), None, Types(name, name, name, name))
         fits((x.shape, name), (shape, name), (shape, "int64"))
-        _native.check_plane(indices, prod(sizes))
+        _native.check_plane(indices, layout, sizes)
         if not x.size:
             return mx.zeros(shape, x.dtype)
         return _autodiff.unpooled(self._run, layout, sizes)(x, indices)

@@ -129,23 +129,22 @@ def reduce(
 
 
 def _scattered(
-    loop: str, cells: str, x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...], target: str
+    loop: str, cells: str, accumulate: str, x: mx.array, indices: mx.array, layout: Layout, geometry: Geometry
 ) -> mx.array:
     """Zeros, as canonical memory that the flat indices of a plane address, with the cells of x where their indices say."""
-    shape, axes = layout.resized(x.shape, sizes), order(layout)
-    zeros = _new(mx.zeros, [shape[i] for i in axes], TYPES[target])
+    shape, axes = layout.resized(x.shape, geometry.sizes), order(layout)
+    result = _new(mx.empty, [shape[i] for i in axes], x.dtype)
     back = [axes.index(i) for i in range(len(shape))]
     inner = prod(shape[i] for i in axes[axes.index(layout.pooled[-1]) + 1 :])
-    into = _view(zeros).transpose(back)
-    apart = inner * into.itemsize
-    _cpu.scatter(loop, cells, target if loop == "add" else cells, layout, into, apart, _view(x), _view(indices.astype(mx.int64)))
-    return zeros.transpose(back)
+    into, chosen = _view(result).transpose(back), _view(indices)
+    if not _cpu.scatter(loop, cells, accumulate, layout, geometry, into, inner * into.itemsize, _view(x), chosen):
+        raise IndexError("indices: one is neither -1 nor a cell of its own window")
+    return result.transpose(back)
 
 
 def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
     """The gradient of max and min."""
-    total = _scattered("add", types.cell, g, indices, layout, geometry.sizes, DTYPES[types.cell].sum)
-    return total.astype(TYPES[types.cell])
+    return _scattered("add", types.cell, DTYPES[types.cell].sum, g, indices, layout, geometry)
 
 
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
@@ -160,7 +159,8 @@ def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reductio
 def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> mx.array:
     """Zeros with each cell of x where its index says."""
     name = f"uint{8 * x.itemsize}"
-    return _scattered("set", name, x.view(TYPES[name]), indices, layout, sizes, name).view(x.dtype)
+    whole = _cpu.whole(layout, x.shape, sizes)
+    return _scattered("set", name, name, x.view(TYPES[name]), indices, layout, whole).view(x.dtype)
 
 
 def check_windows(indices: mx.array, layout: Layout, geometry: Geometry) -> None:
@@ -169,7 +169,7 @@ def check_windows(indices: mx.array, layout: Layout, geometry: Geometry) -> None
         _cpu.check_windows(_view(indices), layout, geometry)
 
 
-def check_plane(indices: mx.array, plane: int) -> None:
+def check_plane(indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> None:
     """IndexError for an index outside [-1, plane); nothing can be told while tracing."""
     if readable(indices):
-        _cpu.check_plane(_view(indices), plane)
+        _cpu.check_plane(_view(indices), layout, sizes)
