@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
@@ -181,7 +182,11 @@ def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: T
         short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
         loops = _loops(reduction, kinds, ("uint32" if short else "uint64") if i else "")
         index = i[0][2] if i else 0
-        return _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
+        plan = _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
+        if "logging" in sys.modules:  # who wants to read it has imported it
+            log = sys.modules["logging"].getLogger("pooling")
+            log.debug("%s of %s cells of shape %s, layout %s: %s", reduction.row.name, types.cell, x[0], layout.letters, plan.words())
+        return plan
 
     kept = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
     return lambda *arrays: kept(get_num_threads(), *[(array.shape, array.strides, array.itemsize) for array in arrays])

@@ -1,16 +1,19 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The loop nest: one walk over (outer, D, H, W, inner) for every mode, element type, rank and layout.
 
-A call is cut into blocks of windows. For each block one axis after the other is reduced, D, H, W, in dense buffers of
-accumulators that are padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis
-is written once, for planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`.
-Where cells need no conversion, the first axis reads the array itself, row by row, and the last one writes the result itself;
-else the cells that the windows touch are loaded into the first buffer, and the last one is finished and stored.
+Where a pick for each row of a window is cheap, a few rows of windows are made at a time (run_lanes): combined from their
+rows, then across, then stored, before the next ones are read. All else goes axis by axis (run_tile): a call is cut into
+blocks of windows, and for each block one axis after the other is reduced, D, H, W, in dense buffers of accumulators that are
+padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis is written once, for
+planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`. Where cells need no
+conversion, the first axis reads the array itself, row by row, and the last one writes the result itself; else the cells that
+the windows touch are loaded into the first buffer, and the last one is finished and stored.
 
 Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest power of two below k, so that every
 algorithm here gives the same bits:
     direct    the recursion itself, for few taps or far strides
     doubling  P(2h, i) = P(h, i) + P(h, i+h) for all i at once: log2(k) passes whatever the kernel
+    sweeping  for max and min over many rows: three picks for each row, whatever the kernel
     clipped   doubling for kernels that reach far beyond the data, without buffering what they reach
     gathering the recursion itself over whole rows of the array, where those outside the data are left out
 This file never sees an element type: it moves bytes and calls the loops of _rows.pyx through their addresses.
@@ -1142,6 +1145,20 @@ cdef class Plan:
         self.threads = max(1, min(threads, self.items))
         job.scratch = job.capacity * (3 * (job.size + job.indexed) + max(job.size, job.finished) + job.finished + job.indexed)
         job.scratch = (job.scratch + 63) & ~63
+
+    def words(self):
+        """How it will be done, for the log."""
+        cdef const Job* job = &self.job
+        cdef Py_ssize_t k
+        ways = []
+        for k in range(3):
+            if not idle(&job.axis[k]):
+                tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
+                ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and k == 1 else "taps" if tapped else "doubling"))
+        rows = f"{job.slab} rows of windows at a time" if job.lanes else "axis by axis"
+        ends = ("" if job.straight else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
+        return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
+                f"inner), {self.items} of them on {self.threads} threads with {job.scratch} bytes each")
 
     def run(self, ndarray x, ndarray y, ndarray i=None):
         """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""

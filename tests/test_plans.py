@@ -1,0 +1,131 @@
+"""The ways through the CPU's loops that only some sizes and types take, each held against NumPy's own windows."""
+
+from __future__ import annotations
+
+import logging
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+import pooling
+from pooling._dtypes import DTYPES, Types, narrowed, numpy_dtype, types_of
+from pooling.testing import agree, data
+
+FIRST, LAST = "channels_first", "channels_last"
+
+
+def windows(x, mode, kernel, padding, edge):
+    """max or min of an (N, C, H, W) array at stride 1."""
+    x = np.pad(x, ((0, 0), (0, 0), *padding), constant_values=edge)
+    views = sliding_window_view(x, kernel, (2, 3))
+    return getattr(views, mode)((-2, -1))
+
+
+def way(caplog, *arguments, **keywords):
+    """The result of pool, and what the log says of the way to it."""
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "pooling"):
+        result = pooling.pool(*arguments, **keywords)
+    return result, caplog.text
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, kernel, padding",
+    [
+        ((1, 2, 70, 1100), (21, 17), ((10, 10), (8, 8))),
+        ((1, 1, 40, 600), (41, 3), ((20, 20), (1, 1))),  # the kernel is longer than the axis
+        ((2, 1, 33, 9000), (16, 5), ((0, 15), (4, 0))),  # in several parts along a row
+        ((1, 3, 80, 700), (64, 1), ((0, 0), (0, 0))),  # fewer rows of windows than the kernel has
+        ((1, 2, 100, 1024), (9, 40), ((8, 0), (39, 39))),
+    ],
+)
+def test_sweeping(caplog, shape, kernel, padding, dtype, layout, mode):
+    x = data(shape, dtype, 3, "special" if dtype.startswith("float") else "real")
+    lowest = np.inf if dtype.startswith("float") else 255
+    edge = -lowest if mode == "max" and lowest == np.inf else 0 if mode == "max" else lowest
+    with np.errstate(invalid="ignore"):
+        want = windows(x, mode, kernel, padding, edge)
+    given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    got, log = way(caplog, given, mode, kernel, 1, padding, layout=layout)
+    assert agree(got if layout == FIRST else np.moveaxis(got, -1, 1), want)
+    assert "H by sweeping" in log or dtype in ("uint8", "float16")
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_16_bit_float_beside_every_kind(dtype, mode):
+    """They compare as ints: each pattern of bits against itself shuffled, and against zeros, infinities and NaNs."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    kinds = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1], np.float32).astype(numpy_dtype(dtype)).view(np.uint16)
+    kinds = np.append(kinds, kinds[4] ^ 0x8000)
+    for other in (np.random.default_rng(5).permutation(bits), *(np.full_like(bits, kind) for kind in kinds)):
+        pairs = np.stack([bits, other]).view(numpy_dtype(dtype))
+        wide = pairs.astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            want = getattr(np, mode + "imum")(wide[0], wide[1])
+        got = pooling.pool(pairs, mode, 2, layout="LC")[0]
+        assert got.dtype == pairs.dtype and agree(got.astype(np.float32), want)
+
+
+@pytest.mark.parametrize("dtype", [name for name, row in DTYPES.items() if row.kind in "biu" and row.size < 4])
+@pytest.mark.parametrize("mode", ["sum", "avg"])
+def test_sums_at_the_edge_of_fewer_bits(dtype, mode):
+    """As many extreme cells as 16 or 32 bits just hold, and one more."""
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    size = 8 * DTYPES[dtype].size - (DTYPES[dtype].kind == "i") if dtype != "bool" else 0
+    for taps, extreme in product((2**15 >> size, (2**15 >> size) - 1, (2**15 >> size) + 1, 2**31 >> size), (low, high)):
+        if 0 < taps < 2**20:
+            x = np.full((taps, 2), extreme, dtype)
+            total = int(extreme) * taps
+            got = pooling.pool(x, mode, taps, layout="LC")
+            want = total if mode == "sum" else np.float32(total) / np.float32(taps)
+            assert (got == want).all(), (taps, extreme, got, want)
+
+
+@pytest.mark.parametrize("name", [name for name, row in DTYPES.items() if row.kind in "biu"])
+def test_narrowed_holds_every_sum(name):
+    row = DTYPES[name]
+    reach = 1 if row.kind == "b" else 2 ** (8 * row.size - (row.kind == "i"))
+    for arithmetic, bits in product(("total", "mean"), range(40)):
+        wide = types_of(arithmetic, name, None)
+        types = narrowed(wide, 2**bits)
+        if types != wide:
+            assert DTYPES[types.accumulate].size < 8
+            assert reach * 2**bits < 2 ** (8 * DTYPES[types.accumulate].size - 1)
+    asked = types_of("total", name, "float32")
+    assert narrowed(asked, 4) == asked  # only what is stored as an int is exact in any number of bits
+    floats = Types("float32", "float32", "float32", "float32")
+    assert narrowed(floats, 4) == floats
+
+
+@pytest.mark.parametrize("inner", [1, 2, 3, 4, 5, 7, 16, 17, 64, 67])
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 14, 35, 131])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+def test_rows_of_any_length(inner, width, dtype):
+    """Whole vectors, parts of them and single cells: every tap counts once, at every stride."""
+    x = data((2, 5, width, inner), dtype, 7, "real")
+    for kernel, stride in product((1, 2, 3, 5), (1, 2, 3)):
+        if kernel <= width:
+            views = sliding_window_view(x, (2, kernel), (1, 2))[:, ::2, ::stride]
+            got = pooling.pool(x, "max", (2, kernel), (2, stride))
+            assert agree(got, views.max((-2, -1))), (kernel, stride)
+
+
+def test_a_result_between_other_cells_leaves_them_alone():
+    """Rows are written in whole vectors, and no cell beside them."""
+    x = data((2, 8, 18, 3), "float32", 9, "real")
+    want = pooling.pool(x, "max", 2)
+    for part in (np.s_[:, :, 1:-1, :], np.s_[..., 1:-1], np.s_[:, ::2, ::3], np.s_[1:3, 1:5, 2:11, 4:7]):
+        frame = np.full((5, 12, 40, 9), 7, np.float32)
+        target = frame[part][: want.shape[0], : want.shape[1], : want.shape[2], : want.shape[3]]
+        if target.shape != want.shape:
+            continue
+        assert pooling.pool(x, "max", 2, out=target) is target
+        assert agree(target, want)
+        target[...] = 7
+        assert (frame == 7).all()
