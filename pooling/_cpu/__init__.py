@@ -185,7 +185,8 @@ def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: T
         plan = _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
         if "logging" in sys.modules:  # who wants to read it has imported it
             log = sys.modules["logging"].getLogger("pooling")
-            log.debug("%s of %s cells of shape %s, layout %s: %s", reduction.row.name, types.cell, x[0], layout.letters, plan.words())
+            what = reduction.row.name, types.cell, x[0], layout.letters
+            log.debug("%s of %s cells of shape %s, layout %s: %s", *what, plan.words())
         return plan
 
     kept = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
