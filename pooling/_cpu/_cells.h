@@ -66,6 +66,9 @@ POOLING_EVERY_SECOND(16)
 POOLING_EVERY_SECOND(32)
 POOLING_EVERY_SECOND(64)
 
+#define POOLING_ROOM 1024  /* bytes of cells of which only some are wanted, */
+#define POOLING_BETWEEN 12 /* at most every so manieth: beyond, one by one is faster */
+
 typedef struct { uint8_t bits; } truth_t;
 typedef struct { uint16_t bits; } half_t;
 typedef struct { uint16_t bits; } brain_t;

@@ -40,7 +40,7 @@ cdef enum:
     ROW = 1 << 15             # bytes of a piece of a row, so that a row of windows stays in a core's first-level cache
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
-    LANE = 1 << 13            # bytes of the rows of windows that are made together
+    LANE = 1 << 15            # bytes of the rows of windows that are made together
     SWEEP = 3 << 17           # bytes of the rows that a kernel spans, to stay in a core's second-level cache
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     CALL = 32                 # what calling a row loop costs, in cells
