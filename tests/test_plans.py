@@ -38,7 +38,8 @@ def way(caplog, *arguments, **keywords):
     "shape, kernel, padding",
     [
         ((1, 2, 70, 1100), (21, 17), ((10, 10), (8, 8))),
-        ((1, 1, 40, 600), (41, 3), ((20, 20), (1, 1))),  # the kernel is longer than the axis
+        ((1, 1, 40, 600), (40, 3), ((20, 20), (1, 1))),  # the kernel is as long as the axis
+        ((1, 1, 40, 600), (41, 3), ((20, 20), (1, 1))),  # and longer
         ((2, 1, 33, 9000), (16, 5), ((0, 15), (4, 0))),  # in several parts along a row
         ((1, 3, 80, 700), (64, 1), ((0, 0), (0, 0))),  # fewer rows of windows than the kernel has
         ((1, 2, 100, 1024), (9, 40), ((8, 0), (39, 39))),
@@ -53,7 +54,44 @@ def test_sweeping(caplog, shape, kernel, padding, dtype, layout, mode):
     given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
     got, log = way(caplog, given, mode, kernel, 1, padding, layout=layout)
     assert agree(got if layout == FIRST else np.moveaxis(got, -1, 1), want)
-    assert "H by sweeping" in log or dtype in ("uint8", "float16")
+    assert "H by sweeping" in log or kernel[0] > shape[2] or dtype in ("uint8", "float16")
+
+
+def tree(x, kernel, axis):
+    """The sum over windows of one axis, in the order that every sum is added."""
+    if kernel == 1:
+        return x
+    half = 1 << (kernel - 1).bit_length() - 1
+    left, right = tree(x, half, axis), tree(x, kernel - half, axis)
+    n = x.shape[axis] - kernel + 1
+    return left[(slice(None),) * axis + (slice(n),)] + right[(slice(None),) * axis + (slice(half, half + n),)]
+
+
+@pytest.mark.parametrize("mode", ["sum", "avg"])
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, kernel, padding",
+    [
+        ((1, 2, 70, 1100), (21, 17), ((10, 10), (8, 8))),
+        ((1, 1, 90, 600), (90, 3), ((45, 44), (1, 1))),  # the kernel is as long as the axis
+        ((2, 1, 33, 9000), (16, 5), ((0, 15), (4, 0))),  # in several parts along a row
+        ((1, 3, 80, 700), (63, 1), ((0, 0), (0, 0))),
+        ((1, 2, 200, 1024), (9, 40), ((8, 0), (39, 39))),
+    ],
+)
+def test_doubling_whole_rows(caplog, shape, kernel, padding, dtype, layout, mode):
+    x = data(shape, dtype, 3, "real")
+    wide = np.pad(x, ((0, 0), (0, 0), *padding)).astype({"uint8": "uint64", "float16": "float32"}.get(dtype, dtype))
+    want = tree(tree(wide, kernel[0], 2), kernel[1], 3)
+    if mode == "avg":
+        want = want.astype("float32" if dtype == "uint8" else want.dtype)
+        want = want / want.dtype.type(kernel[0] * kernel[1])
+    want = want.astype("float16" if dtype == "float16" else want.dtype)
+    given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    got, log = way(caplog, given, mode, kernel, 1, padding, layout=layout)
+    assert agree(got if layout == FIRST else np.moveaxis(got, -1, 1), want)
+    assert "H by doubling; " in log and "rows of windows at a time" in log or "H by doubling, W" in log
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])

@@ -177,7 +177,7 @@ cdef inline Walk walks(Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t inner) no
     walk.planes, walk.cells, walk.inner = planes, cells, inner
     walk.dpitch = walk.pitch = walk.cpitch = cells * inner
     walk.dstep = walk.step = walk.cstep = inner
-    walk.ahead = 0
+    walk.ahead = walk.fresh = 0
     return walk
 
 
@@ -541,6 +541,7 @@ cdef void reduce_rows(const Job* job, const Tile* t, Data data, const char* x, P
     walk = walks(1, data.count[2], inner)
     walk.dpitch, walk.dstep = pitch[together], data.spacing[2] * inner
     if axis.kernel <= 3:
+        walk.fresh = axis.stride
         walk.ahead = axis.stride * job.x_axis[job.first]
         walk.ahead *= max(1, AHEAD // max(1, walk.ahead if walk.ahead > 0 else -walk.ahead))
     if job.indexed == 0:   # the numbers of a row serve one plane
@@ -719,7 +720,7 @@ cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t inner, 
                     scratch + job.scratch - job.capacity * job.finished)
 
 
-cdef void sweep(const Job* job, Tile* part, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
+cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
                 const Cells* buffers, char* scratch) noexcept nogil:
     """No more rows of windows than the kernel has, whatever it has, by three picks each (van Herk, Gil and Werman).
 
@@ -727,12 +728,15 @@ cdef void sweep(const Job* job, Tile* part, const Rows* rows, const char* source
     forwards.
     """
     cdef const Axis* down = &job.axis[1]
-    cdef Py_ssize_t width = part[2].total * inner, outs = part[1].outs, first = part[1].first, j, o
+    cdef Tile part[3]
+    cdef Py_ssize_t width = t[2].total * inner, outs = t[1].outs, first = t[1].first, j, o
     cdef Py_ssize_t low = max(0, first - down.before), middle = min(first - down.before + down.kernel, down.n) - 1
-    cdef Py_ssize_t lead = part[2].lead * inner, length = cells * inner
+    cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
     cdef Cells back = buffers[1], ahead = at(job, buffers[1], down.kernel * length), row
     cdef Walk walk = walks(1, cells, inner), flat
-    walk.step, walk.ahead = rows.step, job.ahead if job.straight else 0
+    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
+    CHECK(outs <= down.kernel and (down.kernel + 1) * length <= job.capacity and 2 * width <= job.capacity)
+    part[0], part[1], part[2] = t[0], t[1], t[2]
     part[1].outs = 1
     for j in range(middle, low - 1, -1):
         row = swept(job, rows, source, cells, inner, j, buffers[2])
@@ -748,6 +752,37 @@ cdef void sweep(const Job* job, Tile* part, const Rows* rows, const char* source
         job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
                  NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
         finish_rows(job, part, target + o * job.y_axis[1], inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+
+
+cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
+               const Cells* buffers, char* scratch) noexcept nogil:
+    """Rows of windows by doubling all of their rows at once, in place, where three picks for each would add in another order."""
+    cdef const Axis* down = &job.axis[1]
+    cdef Tile part[3]
+    cdef Py_ssize_t width = t[2].total * inner, length = cells * inner, lead = t[2].lead * inner, outs = t[1].outs
+    cdef Py_ssize_t first = t[1].first, low = first * down.stride - down.before, count = (outs - 1) * down.stride + down.kernel, j
+    cdef Py_ssize_t some = max(1, LANE // 2 // (width * job.size))
+    cdef Walk walk = walks(1, cells, inner)
+    cdef Cells row
+    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
+    for j in range(count):
+        row = at(job, buffers[1], j * length)
+        if not 0 <= low + j < down.n:
+            fill(job, row, length)
+        elif job.straight:
+            job.pick(&walk, row, at(job, rows.first, (low + j) * rows.row), NONE, NONE)
+        else:
+            job.load(row.value, source + (low + j) * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+    CHECK(count * length <= job.capacity and outs * width <= job.capacity)
+    pad_rows(job, buffers[0], outs, width, lead, length)
+    walk = walks(1, outs, length)
+    walk.dstep, walk.step, walk.pitch = width, down.stride * length, count * length
+    doubling(job, &walk, at(job, buffers[0], lead), buffers[1], buffers[1], down.kernel, length)
+    part[0], part[1], part[2] = t[0], t[1], t[2]
+    for j in range((outs + some - 1) // some):
+        part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
+        finish_rows(job, part, target + j * some * job.y_axis[1], inner, at(job, buffers[0], j * some * width), buffers[1],
+                    buffers[2], scratch)
 
 
 cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py_ssize_t cells, Py_ssize_t inner, Py_ssize_t j,
@@ -806,7 +841,10 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                         dst = at(job, dst, part[2].lead * inner)
                     rows.first.value = <char*> source
                     if job.swept:
-                        sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                        if job.idempotent:
+                            sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                        else:
+                            pile(job, part, &rows, source, target, cells, inner, buffers, scratch)
                         continue
                     if not job.straight:
                         rows.first.value = buffers[1].value - low * cells * inner * job.size
@@ -817,7 +855,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     walk = walks(1, cells, inner)
                     walk.dpitch, walk.dstep = pitch, step
                     if job.straight:
-                        walk.ahead = job.ahead
+                        walk.ahead, walk.fresh = job.ahead, down.stride
                     # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
                     begin, end = 0, part[1].outs
                     if down.starts != NULL:
@@ -961,7 +999,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.straight and job.first == 2:
         return False
     job.swept = not few(job, down, down.n * row, down.out * row)
-    if job.swept and not (job.idempotent and down.stride == 1 and down.dilation == 1 and row * size >= SWEPT):
+    if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or row * size < SWEPT):
         return False
     job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
@@ -972,19 +1010,21 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.lane = job.block[3]
     while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(
-            SWEEP // down.kernel if job.swept else LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
+            SWEEP // (down.kernel if job.idempotent else 4 * down.kernel) if job.swept else LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
         job.lane = (job.lane + 1) // 2
     width = max(1, longest(across, job.lane)) * job.block[4]
     job.slab = 1
     if job.swept:
-        job.slab = min(job.block[2], down.kernel)
+        job.slab = min(job.block[2], down.kernel if job.idempotent else max(down.kernel, 64))
     elif job.lane == job.block[3]:
         job.slab = min(job.block[2], max(1, LANE // (width * size)))
     while levels < SPARES and (max(down.kernel, across.kernel) >> (levels + 1)):
         levels += 1
     if down.starts != NULL or across.starts != NULL:
         levels = SPARES
-    k = min(down.kernel, down.n) + 2 if job.swept else job.slab * levels
+    k = job.slab * levels
+    if job.swept:
+        k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
     if not job.straight:
         k = max(k, longest(down, job.slab))
     job.capacity = (k * width + 15) & ~15
@@ -1154,7 +1194,7 @@ cdef class Plan:
         for k in range(3):
             if not idle(&job.axis[k]):
                 tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
-                ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and k == 1 else "taps" if tapped else "doubling"))
+                ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and job.idempotent and k == 1 else "taps" if tapped and not job.swept else "doubling"))
         rows = f"{job.slab} rows of windows at a time" if job.lanes else "axis by axis"
         ends = ("" if job.straight else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "

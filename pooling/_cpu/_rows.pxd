@@ -38,6 +38,7 @@ cdef struct Walk:
     Py_ssize_t pitch, step      # of a and b
     Py_ssize_t cpitch, cstep    # of c
     Py_ssize_t ahead            # bytes to what will be read next of rows that come from memory, or 0
+    Py_ssize_t fresh            # how many of a window's last rows the window before it has not read
 
 
 # dst = a;  a . b;  a . c;  (a . b) . c   (b and c may be NULL)
