@@ -97,8 +97,8 @@ class Backend:
                 return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
             if _native.tracing():
                 return function(_autodiff.working(self._run, reduction))(x)
-            values, *indices = reduce(x)
-            return (values, *(part.astype(mx.int64) for part in indices))
+            parts = reduce(x)
+            return (parts[0], parts[1].astype(mx.int64)) if indexed else parts
 
         return pool
 

@@ -108,27 +108,28 @@ def _prepared(
     shape: tuple[int, ...], layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
 ) -> Callable[[mx.array], Parts]:
     """What only makes the operations, in types that the device has. It keeps no array: those belong to a stream and a thread."""
-    row, plan = reduction.row, _plan(geometry, reduction, types, indexed)
-    fold = _folding(shape, layout, plan)
-    finish, made = TYPES[types.finish], row.finish != "s"
-    number = divisor(plan.counted, finish) if row.divides else None
-    converted = plan.kind != types.cell or types.result != types.cell
+    row, plan, p = reduction.row, _plan(geometry, reduction, types, indexed), reduction.p
+    fold, combined = _folding(shape, layout, plan), TYPES[plan.kind]
+    cell, finish, wide = _program(row.cell), _program(row.finish), TYPES[types.finish]
+    number = divisor(plan.counted, wide) if row.divides else None
+    counted = row.divides and number is None
 
-    def run(x: mx.array) -> Parts:
+    def finished(x: mx.array) -> Parts:
         if plan.scaled:
-            parts: Parts = (_scaled_norm(x.astype(mx.float32), fold),)
-        else:
-            cells = x if plan.kind == types.cell else x.astype(TYPES[plan.kind])
-            parts = fold(cells if row.cell == "x" else _value(row.cell, x=cells, p=reduction.p))
-            if made:
-                s = parts[0].astype(finish)
-                n = divisors(geometry, plan.counted, finish, layout) if row.divides and number is None else number
-                parts = (_value(row.finish, s=s, n=n, p=reduction.p), *parts[1:])
-        if converted:
-            parts = (convert(parts[0].astype(finish), types.finish, types.result), *parts[1:])
-        return parts
+            return (_scaled_norm(x.astype(mx.float32), fold),)
+        parts = fold(cell(x=x.astype(combined), p=p))
+        if row.finish == "s":
+            return parts
+        n = divisors(geometry, plan.counted, wide, layout) if counted else number
+        return (finish(s=parts[0].astype(wide), n=n, p=p), *parts[1:])
 
-    return run
+    def converted(x: mx.array) -> Parts:
+        parts = finished(x)
+        return (convert(parts[0].astype(wide), types.finish, types.result), *parts[1:])
+
+    if plan.kind != types.cell or types.result != types.cell:
+        return converted
+    return fold if row.cell == "x" and row.finish == "s" else finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,10 +305,10 @@ def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan, whole: Callable
     rest = None if inside == list(shape) else tuple(map(slice, inside))
 
     def fold(cells: mx.array) -> Parts:
-        cells = (cells if rest is None else cells[rest]).reshape(wide)
+        cells = mx.reshape(cells if rest is None else cells[rest], wide)
         for axes in steps:
-            cells = whole(cells, axes, keepdims=True)
-        return (cells.reshape(outs),)
+            cells = whole(cells, axes, True)
+        return (mx.reshape(cells, outs),)
 
     return fold
 
