@@ -81,7 +81,11 @@ class Backend:
         large, x_size, y_size = total(*arrays) > LARGE, prod(arrays[0][0]), prod(shape)
         make = _autodiff.indexed if indexed else _autodiff.pooled
         call: tuple[Any, ...] = (layout, geometry, reduction, types, indexed)
-        reduce = _ops.prepared(arrays[0][0], *call) if self._run is _ops and y_size else lambda x: self._run.reduce(x, *call)
+        reduce = (
+            _ops.prepared(arrays[0][0], *call)
+            if self._run is _ops and y_size and not large
+            else lambda x: self._run.reduce(x, *call)
+        )
 
         @lru_cache(maxsize=2)
         def function(working: str) -> Callable[[mx.array], tuple[mx.array, ...]]:

@@ -109,27 +109,28 @@ def _prepared(
 ) -> Callable[[mx.array], Parts]:
     """What only makes the operations, in types that the device has. It keeps no array: those belong to a stream and a thread."""
     row, plan, p = reduction.row, _plan(geometry, reduction, types, indexed), reduction.p
-    fold, combined = _folding(shape, layout, plan), TYPES[plan.kind]
+    tiled, combined, result = _whole(shape, layout, plan), TYPES[plan.kind], layout.resized(shape, geometry.outs)
+    fold = (_tiling if tiled else _folding)(shape, layout, plan)
     cell, finish, wide = _program(row.cell), _program(row.finish), TYPES[types.finish]
     number = divisor(plan.counted, wide) if row.divides else None
-    counted = row.divides and number is None
+    counted, alike, ready = row.divides and number is None, row.cell == "x" and plan.kind == types.cell, plan.kind == types.finish
 
     def finished(x: mx.array) -> Parts:
         if plan.scaled:
             return (_scaled_norm(x.astype(mx.float32), fold),)
-        parts = fold(cell(x=x.astype(combined), p=p))
+        parts = fold(x if alike else cell(x=x.astype(combined), p=p))
         if row.finish == "s":
             return parts
         n = divisors(geometry, plan.counted, wide, layout) if counted else number
-        return (finish(s=parts[0].astype(wide), n=n, p=p), *parts[1:])
+        return (finish(s=parts[0] if ready else parts[0].astype(wide), n=n, p=p), *parts[1:])
 
     def converted(x: mx.array) -> Parts:
         parts = finished(x)
         return (convert(parts[0].astype(wide), types.finish, types.result), *parts[1:])
 
-    if plan.kind != types.cell or types.result != types.cell:
-        return converted
-    return fold if row.cell == "x" and row.finish == "s" else finished
+    plain = fold if alike and row.finish == "s" else finished
+    run = converted if plan.kind != types.cell or types.result != types.cell else plain
+    return (lambda x: (mx.reshape(run(x)[0], result),)) if tiled else run
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def _plan(geometry: Geometry, reduction: Reduction, types: Types, indexed: bool)
         for _, axis in order
     )  # fmt: skip
     scaled = row.arithmetic == "real" and row.combine == "add" and kind == "float32" and reduction.p == 2
-    exact = idempotent or (DTYPES[kind].size >= 4 and all(axis.kernel & (axis.kernel - 1) == 0 for _, axis in order))
+    exact = idempotent or all(axis.kernel & (axis.kernel - 1) == 0 for _, axis in order)
     blocks = _WHOLE[row.combine] if tiled and exact and order and not indexed else None
     counted = _counted(geometry, reduction) if row.divides else reduction
     return _Plan(kind, fold, tuple(order), counted, indexed, gaps, scaled, blocks)
@@ -215,8 +216,6 @@ def _folding(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> Callable[[m
     """Cells in the caller's layout combined window by window; with the flat index of the chosen cell if asked for."""
     if plan.indexed:
         return lambda cells: _indexed(cells, layout, plan)
-    if plan.blocks is not None and _whole(shape, layout, plan):
-        return _tiling(shape, layout, plan, plan.blocks)
     steps = []
     for i, axis in plan.order:
         steps.append(reducing(shape, layout.pooled[i], axis, plan.fold))
@@ -283,22 +282,28 @@ def _index(parts: Parts, layout: Layout, plan: _Plan) -> mx.array:
 
 
 def _whole(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> bool:
-    """Whether reducing whole axes is the faster way: for few cells, or at once, many beyond a cache and side by side."""
+    """Whether reducing whole axes is possible, and faster: for few cells, or at once, many beyond a cache and side by side."""
     size, inner = prod(shape), prod(shape[max(layout.pooled) + 1 :])
     large = plan.fold.idempotent and inner >= 32 and size * DTYPES[plan.kind].size >= TILES[1]
-    return size <= TILES[0] or large
+    return plan.blocks is not None and (size <= TILES[0] or large)
 
 
-def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan, whole: Callable[..., mx.array]) -> Callable[[mx.array], Parts]:
-    """Windows that tile the cells, as axes of their own; a sum halves them, neighbours first, which is the order of adding."""
-    kernels, once = {layout.pooled[i]: axis for i, axis in plan.order}, plan.fold.idempotent
-    inside, outs, wide, tiles = list(shape), list(shape), list[int](), {}
+def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> Callable[[mx.array], Parts]:
+    """Windows that tile the cells, as axes of their own, which stay with size 1.
+
+    A sum halves them, neighbours first, two cells at a time: that is the order of adding, whatever the device does with more.
+    """
+    assert plan.blocks is not None
+    whole, once, kernels = plan.blocks, plan.fold.idempotent, {layout.pooled[i]: axis for i, axis in plan.order}
+    inside, tiles = list(shape), {}
+    wide: list[int] = []
     for at, n in enumerate(shape):
         if at not in kernels:
             wide.append(n)
             continue
         k, out = kernels[at].kernel, kernels[at].out
-        inside[at], outs[at], sizes = out * k, out, [k] if once else [2] * (k.bit_length() - 1)
+        sizes = [k] if once else [2] * (k.bit_length() - 1)
+        inside[at] = out * k
         wide += [out, *sizes]
         tiles[at] = range(len(wide) - len(sizes), len(wide))
     steps = [[i for at in kernels for i in tiles[at]]] if once else [[i] for at in kernels for i in reversed(tiles[at])]
@@ -308,7 +313,7 @@ def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan, whole: Callable
         cells = mx.reshape(cells if rest is None else cells[rest], wide)
         for axes in steps:
             cells = whole(cells, axes, True)
-        return (mx.reshape(cells, outs),)
+        return (cells,)
 
     return fold
 
