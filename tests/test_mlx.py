@@ -282,6 +282,19 @@ def test_what_mlx_nn_gets_wrong(run):
             assert (np.asarray(got) == value).all(), (name, mode)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int16"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_windows_side_by_side(layout, dtype):
+    """Few cells are reduced as axes of their own, with cells left over or without: the CPU's bits, in its order of adding."""
+    for n, h, w, c in ((2, 16, 16, 2), (1, 17, 19, 3), (3, 48, 48, 4)):
+        for kind in ("real", "special"):
+            x = data((n, h, w, c) if layout == "NHWC" else (n, c, h, w), dtype, 1, kind)
+            for mode in ("max", "min", "avg", "sum"):
+                for kernel in (2, 4, 8, (1, 2), (16, 3), (2, 8)):
+                    got, want = (pooling.pool(x, mode, kernel, layout=layout, backend=name) for name in ("mlx:ops", "cpu"))
+                    assert agree(got, want), (h, kind, mode, kernel)
+
+
 def test_ops_is_lazy():
     """Nothing is computed before it is asked for: not even what would fail for lack of memory."""
     x = mx.zeros((2**10, 2**10)) + mx.zeros((2**10, 1))

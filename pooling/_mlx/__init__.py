@@ -80,6 +80,12 @@ class Backend:
         arrays = ((layout.resized(shape, geometry.sizes), types.cell), *results)
         large, x_size, y_size = total(*arrays) > LARGE, prod(arrays[0][0]), prod(shape)
         make = _autodiff.indexed if indexed else _autodiff.pooled
+        call: tuple[Any, ...] = (layout, geometry, reduction, types, indexed)
+        reduce = (
+            _ops.prepared(arrays[0][0], *call)
+            if self._run is _ops and y_size and not large
+            else lambda x: self._run.reduce(x, *call)
+        )
 
         @lru_cache(maxsize=2)
         def function(working: str) -> Callable[[mx.array], tuple[mx.array, ...]]:
@@ -95,8 +101,8 @@ class Backend:
                 return tuple(mx.zeros(shape, TYPES[name]) for _, name in results)
             if _native.tracing():
                 return function(_autodiff.working(self._run, reduction))(x)
-            values, *indices = self._run.reduce(x, layout, geometry, reduction, types, indexed)
-            return (values, *(part.astype(mx.int64) for part in indices))
+            parts = reduce(x)
+            return (parts[0], parts[1].astype(mx.int64)) if indexed else parts
 
         return pool
 

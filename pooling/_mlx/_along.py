@@ -27,6 +27,7 @@ import numpy as np
 from pooling._geometry import CACHED, Axis, cached
 
 Parts = tuple[mx.array, ...]
+Step = Callable[[Parts], Parts]
 T = TypeVar("T")
 OPERATION = 2**13  # what starting an operation costs, in cells combined
 EDGES = 8  # windows at the ends, and taps of one, that are handled one by one
@@ -193,14 +194,26 @@ def along(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
     """One combined value per window of the axis."""
     if trivial(axis):
         return parts
-    taps = _slices(parts[0].shape, at, axis, fold.idempotent) if len(parts) == 1 else None
-    if taps is not None:
-        return tree(taps, axis.kernel, lambda piece: (parts[0][piece],), fold.combine)
     if axis.shares:
         return _gathered(parts, at, axis, fold)
     if axis.n == 1 and axis.out <= CACHED:
         return _repeated(parts, at, axis, fold)
     return _sliding(parts, at, axis, fold) if axis.spacing == 1 else _spaced(parts, at, axis, fold)
+
+
+def reducing(shape: tuple[int, ...], at: int, axis: Axis, fold: Fold) -> Step:
+    """`along` of a value alone in arrays of this shape, to be kept: where every tap is a slice, nothing is left but those."""
+    taps = _slices(shape, at, axis, fold.idempotent)
+    if taps is None:
+        return lambda parts: along(parts, at, axis, fold)
+
+    def leaf(piece: Any) -> Step:
+        return lambda parts: (parts[0][piece],)
+
+    def combine(a: Step, b: Step) -> Step:
+        return lambda parts: fold.combine(a(parts), b(parts))
+
+    return tree(taps, axis.kernel, leaf, combine)
 
 
 def trivial(axis: Axis) -> bool:
@@ -285,7 +298,6 @@ def _sliding(parts: Parts, at: int, axis: Axis, fold: Fold) -> Parts:
     return _regular(wide, at, fold, left - before, k, stride, dilation, out, lanes)
 
 
-@lru_cache(maxsize=1024)
 def _slices(shape: tuple[int, ...], at: int, axis: Axis, idempotent: bool) -> tuple[tuple[int, Any], ...] | None:
     """The taps as (position, slice of a part), where _sliding would combine them and do nothing else; None elsewhere."""
     k, out, first = axis.kernel, axis.out, -axis.before

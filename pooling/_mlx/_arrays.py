@@ -49,11 +49,18 @@ def axes(geometry: Geometry) -> tuple[Axis, ...]:
     return (WITHOUT,) * (3 - len(geometry.axes)) + geometry.axes
 
 
+def divisor(reduction: Reduction, dtype: mx.Dtype) -> float | None:
+    """The divisor of all windows as a number, where there is one and float32 is the type that divides."""
+    given = reduction.divisor if dtype == mx.float32 else None
+    return None if given is None else float(np.float32(np.int64(given)))
+
+
 def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: Layout | None = None) -> mx.array:
     """What the windows' sums are divided by, to be broadcast over a result, a canonical one where no layout is given."""
+    number = divisor(reduction, dtype)
+    if number is not None:  # without an operation
+        return mx.array(number, dtype)
     if reduction.divisor is not None:
-        if dtype == mx.float32:  # without an operation
-            return mx.array(float(np.float32(np.int64(reduction.divisor))), dtype)
         return mx.array(reduction.divisor, mx.int64).astype(dtype)
     rank = len(geometry.axes)
     pooled, ndim = (range(4 - rank, 4), 5) if layout is None else (layout.pooled, len(layout.letters))

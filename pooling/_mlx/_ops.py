@@ -19,14 +19,14 @@ import numpy as np
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import LIMIT, Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._along import Fold, Parts, along, cut, first_cells, holes, padded, pick, trivial
-from pooling._mlx._arrays import NAMES, TYPES, canonical, divisors, on_cpu, restored, single
+from pooling._mlx._along import Fold, Parts, along, cut, first_cells, holes, padded, pick, reducing, trivial
+from pooling._mlx._arrays import NAMES, TYPES, canonical, divisor, divisors, on_cpu, restored, single
 from pooling._mlx._convert import convert
 from pooling._mlx._covers import Residues, Taps, View, by_residue
 from pooling._modes import COMBINES, SUM, Reduction
 
 TILES = 2**13, 2**24  # up to so many cells, and from so many bytes
-_WHOLE: dict[str, Callable[..., mx.array]] = {"max": mx.max, "min": mx.min}  # sums have an order of their own
+_WHOLE: dict[str, Callable[..., mx.array]] = {"max": mx.max, "min": mx.min, "add": mx.sum}
 _COMBINES: dict[str, Callable[[mx.array, mx.array], mx.array]] = {"max": mx.maximum, "min": mx.minimum, "add": mx.add}
 
 
@@ -91,23 +91,46 @@ def reduce(
     x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
 ) -> tuple[mx.array, ...]:
     """The values, and the indices if asked for."""
-    row = reduction.row
-    types = _working(types, reduction)
-    plan = _plan(geometry, reduction, types, indexed)
-    cells = x if plan.kind == types.cell else x.astype(TYPES[plan.kind])
-    if row.cell != "x":
-        cells = _value(row.cell, x=cells, p=reduction.p)
-    if plan.scaled:
-        parts: Parts = (_scaled_norm(x.astype(mx.float32), layout, plan),)
-    else:
-        parts = _folded(cells, layout, plan)
-        if row.finish != "s":
-            s = parts[0].astype(TYPES[types.finish])
-            n = divisors(geometry, plan.counted, s.dtype, layout) if row.divides else None
-            parts = (_value(row.finish, s=s, n=n, p=reduction.p), *parts[1:])
-    if plan.kind != types.cell or types.result != types.cell:
-        parts = (convert(parts[0].astype(TYPES[types.finish]), types.finish, types.result), *parts[1:])
-    return parts
+    return _prepared(x.shape, layout, geometry, reduction, _working(types, reduction), indexed)(x)
+
+
+def prepared(
+    shape: tuple[int, ...], layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
+) -> Callable[[mx.array], Parts]:
+    """`reduce` of arrays of this shape, to be kept: only what depends on the default device is decided at each call."""
+    if reduction.row.arithmetic == "real":
+        return lambda x: reduce(x, layout, geometry, reduction, types, indexed)
+    return _prepared(shape, layout, geometry, reduction, types, indexed)
+
+
+@lru_cache(maxsize=1024)
+def _prepared(
+    shape: tuple[int, ...], layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
+) -> Callable[[mx.array], Parts]:
+    """What only makes the operations, in types that the device has. It keeps no array: those belong to a stream and a thread."""
+    row, plan, p = reduction.row, _plan(geometry, reduction, types, indexed), reduction.p
+    tiled, combined, result = _whole(shape, layout, plan), TYPES[plan.kind], layout.resized(shape, geometry.outs)
+    fold = (_tiling if tiled else _folding)(shape, layout, plan)
+    cell, finish, wide = _program(row.cell), _program(row.finish), TYPES[types.finish]
+    number = divisor(plan.counted, wide) if row.divides else None
+    counted, alike, ready = row.divides and number is None, row.cell == "x" and plan.kind == types.cell, plan.kind == types.finish
+
+    def finished(x: mx.array) -> Parts:
+        if plan.scaled:
+            return (_scaled_norm(x.astype(mx.float32), fold),)
+        parts = fold(x if alike else cell(x=x.astype(combined), p=p))
+        if row.finish == "s":
+            return parts
+        n = divisors(geometry, plan.counted, wide, layout) if counted else number
+        return (finish(s=parts[0] if ready else parts[0].astype(wide), n=n, p=p), *parts[1:])
+
+    def converted(x: mx.array) -> Parts:
+        parts = finished(x)
+        return (convert(parts[0].astype(wide), types.finish, types.result), *parts[1:])
+
+    plain = fold if alike and row.finish == "s" else finished
+    run = converted if plan.kind != types.cell or types.result != types.cell else plain
+    return (lambda x: (mx.reshape(run(x)[0], result),)) if tiled else run
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +147,6 @@ class _Plan:
     blocks: Callable[..., mx.array] | None  # the operation that reduces whole axes, where windows tile the cells
 
 
-@lru_cache(maxsize=1024)
 def _plan(geometry: Geometry, reduction: Reduction, types: Types, indexed: bool) -> _Plan:
     row = reduction.row
     combine, idempotent = _COMBINES[row.combine], COMBINES[row.combine].idempotent
@@ -146,7 +168,8 @@ def _plan(geometry: Geometry, reduction: Reduction, types: Types, indexed: bool)
         for _, axis in order
     )  # fmt: skip
     scaled = row.arithmetic == "real" and row.combine == "add" and kind == "float32" and reduction.p == 2
-    blocks = _WHOLE.get(row.combine) if tiled and order and not indexed else None
+    exact = idempotent or all(axis.kernel & (axis.kernel - 1) == 0 for _, axis in order)
+    blocks = _WHOLE[row.combine] if tiled and exact and order and not indexed else None
     counted = _counted(geometry, reduction) if row.divides else reduction
     return _Plan(kind, fold, tuple(order), counted, indexed, gaps, scaled, blocks)
 
@@ -189,15 +212,27 @@ def _counted(geometry: Geometry, reduction: Reduction) -> Reduction:
     return replace(reduction, divisor=prod(count[0] for count in counts))
 
 
-def _folded(cells: mx.array, layout: Layout, plan: _Plan) -> Parts:
+def _folding(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> Callable[[mx.array], Parts]:
     """Cells in the caller's layout combined window by window; with the flat index of the chosen cell if asked for."""
-    if plan.blocks is not None and _whole(cells, layout):
-        return (_tiles(cells, layout, plan),)
-    parts: Parts = (cells,)
-    if not plan.indexed:
-        for i, axis in plan.order:
-            parts = along(parts, layout.pooled[i], axis, plan.fold)
+    if plan.indexed:
+        return lambda cells: _indexed(cells, layout, plan)
+    steps = []
+    for i, axis in plan.order:
+        steps.append(reducing(shape, layout.pooled[i], axis, plan.fold))
+        shape = (*shape[: layout.pooled[i]], axis.out, *shape[layout.pooled[i] + 1 :])
+
+    def fold(cells: mx.array) -> Parts:
+        parts: Parts = (cells,)
+        for step in steps:
+            parts = step(parts)
         return parts
+
+    return fold
+
+
+def _indexed(cells: mx.array, layout: Layout, plan: _Plan) -> Parts:
+    """The values and the flat indices."""
+    parts: Parts = (cells,)
     for i, axis in plan.order:  # the first of a row, then of the rows
         if _choosing(axis):
             positions = np.arange(axis.n).astype(_position(axis))
@@ -246,30 +281,44 @@ def _index(parts: Parts, layout: Layout, plan: _Plan) -> mx.array:
     return index
 
 
-def _whole(cells: mx.array, layout: Layout) -> bool:
-    """Whether reducing whole axes at once is the faster way: for few cells, or many beyond a cache and side by side."""
-    inner = prod(cells.shape[max(layout.pooled) + 1 :])
-    return bool(cells.size <= TILES[0] or (inner >= 32 and cells.nbytes >= TILES[1]))
+def _whole(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> bool:
+    """Whether reducing whole axes is possible, and faster: for few cells, or at once, many beyond a cache and side by side."""
+    size, inner = prod(shape), prod(shape[max(layout.pooled) + 1 :])
+    large = plan.fold.idempotent and inner >= 32 and size * DTYPES[plan.kind].size >= TILES[1]
+    return plan.blocks is not None and (size <= TILES[0] or large)
 
 
-def _tiles(cells: mx.array, layout: Layout, plan: _Plan) -> mx.array:
-    """Windows that tile the cells, as axes of their own."""
+def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> Callable[[mx.array], Parts]:
+    """Windows that tile the cells, as axes of their own, which stay with size 1.
+
+    A sum halves them, neighbours first, two cells at a time: that is the order of adding, whatever the device does with more.
+    """
     assert plan.blocks is not None
-    kernels = {layout.pooled[i]: axis for i, axis in plan.order}
-    for at, axis in kernels.items():
-        cells = cut((cells,), at, 0, axis.out * axis.kernel)[0]
-    shape: list[int] = []
-    reduced = []
-    for at, n in enumerate(cells.shape):
-        if at in kernels:
-            shape += [kernels[at].out, kernels[at].kernel]
-            reduced.append(len(shape) - 1)
-        else:
-            shape.append(n)
-    return plan.blocks(cells.reshape(shape), reduced)
+    whole, once, kernels = plan.blocks, plan.fold.idempotent, {layout.pooled[i]: axis for i, axis in plan.order}
+    inside, tiles = list(shape), {}
+    wide: list[int] = []
+    for at, n in enumerate(shape):
+        if at not in kernels:
+            wide.append(n)
+            continue
+        k, out = kernels[at].kernel, kernels[at].out
+        sizes = [k] if once else [2] * (k.bit_length() - 1)
+        inside[at] = out * k
+        wide += [out, *sizes]
+        tiles[at] = range(len(wide) - len(sizes), len(wide))
+    steps = [[i for at in kernels for i in tiles[at]]] if once else [[i] for at in kernels for i in reversed(tiles[at])]
+    rest = None if inside == list(shape) else tuple(map(slice, inside))
+
+    def fold(cells: mx.array) -> Parts:
+        cells = mx.reshape(cells if rest is None else cells[rest], wide)
+        for axes in steps:
+            cells = whole(cells, axes, True)
+        return (cells,)
+
+    return fold
 
 
-def _scaled_norm(x: mx.array, layout: Layout, plan: _Plan) -> mx.array:
+def _scaled_norm(x: mx.array, fold: Callable[[mx.array], Parts]) -> mx.array:
     """sqrt(sum(x**2)) in float32, which squares may leave: large, usual and small cells are summed apart (J. L. Blue, 1978).
 
     A NaN belongs to all three, so that none hides it.
@@ -278,7 +327,7 @@ def _scaled_norm(x: mx.array, layout: Layout, plan: _Plan) -> mx.array:
     large = mx.where(size <= high, 0, size / scale)
     small = mx.where(size >= low, 0, size * scale)
     usual = mx.where((size < low) | (size > high), 0, size)
-    large, usual, small = (_folded(part * part, layout, plan)[0] for part in (large, usual, small))
+    large, usual, small = (fold(part * part)[0] for part in (large, usual, small))
     rest = mx.where(usual > 0, mx.sqrt(usual + small / scale / scale), mx.sqrt(small) / scale)
     return mx.where(large > 0, mx.sqrt(large + usual / scale / scale) * scale, rest)
 
