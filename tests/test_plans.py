@@ -158,6 +158,18 @@ def test_rows_of_any_length(inner, width, dtype):
             assert agree(got, views.max((-2, -1))), (kernel, stride)
 
 
+@pytest.mark.parametrize("mode", ["max", "avg"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("kernel", [2, 3, 31, 101, 200, (500, 3), (3, 500), 500])
+def test_row_buffers_are_small(caplog, kernel, dtype, mode):
+    """At most 4 MiB a thread, but for windows that are larger themselves: these pass through at most six times over."""
+    x = np.ones((1, 600, 1100, 3), dtype)
+    for stride in (1, 2, 7):
+        _, log = way(caplog, x, mode, kernel, stride)
+        most = int(log.split(" bytes each")[0].split()[-1])
+        assert most <= max(4 << 20, 6 * np.prod(np.broadcast_to(kernel, 2)) * 3 * 8), log
+
+
 def test_a_result_between_other_cells_leaves_them_alone():
     """Rows are written in whole vectors, and no cell beside them."""
     x = data((2, 8, 18, 3), "float32", 9, "real")

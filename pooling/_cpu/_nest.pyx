@@ -42,6 +42,7 @@ cdef enum:
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     SWEEP = 3 << 17           # bytes of the rows that a kernel spans, to stay in a core's second-level cache
+    SWEPT_LIMIT = 3 << 18     # bytes of one of their buffers, of which there are five
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
@@ -992,8 +993,9 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether rows of windows are made a few at a time, and how many: where a pick per row costs least, without indices."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t k, width, levels = 2, size = job.size
+    cdef Py_ssize_t k, width, room, levels = 2, size = job.size
     cdef double row = <double> job.axis[2].n * job.inner
+    cdef bint straight = job.straight, onto = job.onto
     if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
         return False
     if job.straight and job.first == 2:
@@ -1009,8 +1011,11 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.block[4] = (job.block[4] + 1) // 2
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.lane = job.block[3]
-    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(
-            SWEEP // (down.kernel if job.idempotent else 4 * down.kernel) if job.swept else LANE, 4 * min(across.extent, across.n) * job.block[4] * size):
+    room = 4 * min(across.extent, across.n) * job.block[4] * size
+    if job.swept:
+        k = down.kernel if job.idempotent else 4 * down.kernel
+        room = max(SWEEP // k, min(room, SWEPT_LIMIT // (2 * down.kernel)))
+    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(0 if job.swept else LANE, room):
         job.lane = (job.lane + 1) // 2
     width = max(1, longest(across, job.lane)) * job.block[4]
     job.slab = 1
@@ -1028,7 +1033,10 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if not job.straight:
         k = max(k, longest(down, job.slab))
     job.capacity = (k * width + 15) & ~15
-    job.ahead = job.x_axis[1] * down.stride
+    if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
+        job.straight, job.onto, job.swept = straight, onto, False
+        return False
+    job.ahead = job.x_axis[1] * down.stride if down.out > 1 else 0
     if job.ahead:
         job.ahead *= max(1, AHEAD // (job.ahead if job.ahead > 0 else -job.ahead))
     return True
