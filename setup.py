@@ -135,7 +135,9 @@ class Python(build_py):
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
         found: list[str] = super().find_data_files(package, src_dir)
-        return [name for name in found if package != "pooling._cpu" or not name.endswith((".pyx", ".pxd", ".in", ".h", ".c"))]
+        return [
+            name for name in found if package != "pooling._cpu" or not name.endswith((".pyx", ".pxd", ".pxi", ".in", ".h", ".c"))
+        ]
 
 
 def extension(name: str, source: Path, *flags: str, **macros: str) -> Extension:

@@ -1,0 +1,191 @@
+"""Rows of windows, a few at a time: combined from their rows, then across, then stored. (Part of _nest.pyx.)"""
+
+
+cdef inline Py_ssize_t reach_low(const Axis* axis, Py_ssize_t o) noexcept nogil:
+    """The first cell of the data that a window, or one after it, covers."""
+    return axis.starts[o] if axis.starts != NULL else max(0, o * axis.stride - axis.before)
+
+
+cdef inline Py_ssize_t reach_high(const Axis* axis, Py_ssize_t o) noexcept nogil:
+    """The end of what a window covers of the data."""
+    return axis.starts[o] + axis.counts[o] if axis.starts != NULL else min(axis.n, o * axis.stride - axis.before + axis.extent)
+
+
+cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t width, Py_ssize_t lead, Py_ssize_t cells) noexcept nogil:
+    """Identities before and after the cells of dense rows."""
+    cdef Py_ssize_t row
+    for row in range(count if cells < width else 0):
+        fill(job, at(job, rows, row * width), lead)
+        fill(job, at(job, rows, row * width + lead + cells), width - lead - cells)
+
+
+cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t inner, Cells rows, Cells dst, Cells spare,
+                      char* scratch) noexcept nogil:
+    """W of padded rows, and their windows to where the result has them."""
+    cdef Walk walk = walks(t[1].outs, t[2].outs, inner)
+    cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
+    walk.pitch = t[2].total * inner
+    if onto:
+        dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
+    reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)
+    if not onto:
+        store_block(job, t, y, NULL, 1, 0, 0, inner, dst, scratch + 3 * job.capacity * job.size,
+                    scratch + job.scratch - job.capacity * job.finished)
+
+
+cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
+                const Cells* buffers, char* scratch) noexcept nogil:
+    """No more rows of windows than the kernel has, whatever it has, by three picks each (van Herk, Gil and Werman).
+
+    All of these windows hold the last row of the first one: up to it they are combined from there backwards, and behind it
+    forwards.
+    """
+    cdef const Axis* down = &job.axis[1]
+    cdef Tile part[3]
+    cdef Py_ssize_t width = t[2].total * inner, outs = t[1].outs, first = t[1].first, j, o
+    cdef Py_ssize_t low = max(0, first - down.before), middle = min(first - down.before + down.kernel, down.n) - 1
+    cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
+    cdef Cells back = buffers[1], ahead = at(job, buffers[1], down.kernel * length), row
+    cdef Walk walk = walks(1, cells, inner), flat
+    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
+    CHECK(outs <= down.kernel and (down.kernel + 1) * length <= job.capacity and 2 * width <= job.capacity)
+    part[0], part[1], part[2] = t[0], t[1], t[2]
+    part[1].outs = 1
+    for j in range(middle, low - 1, -1):
+        row = swept(job, rows, source, cells, inner, j, buffers[2])
+        job.pick(&walk, at(job, back, (j - low) * length), row, NONE, at(job, back, (j + 1 - low) * length) if j < middle else NONE)
+    for o in range(outs):
+        j = first - down.before + o + down.kernel - 1   # the last row of the window
+        if middle < j < down.n:
+            row = swept(job, rows, source, cells, inner, j, buffers[2])
+            job.pick(&walk, ahead, row, NONE, ahead if j > middle + 1 else NONE)
+        part[1].first = first + o
+        pad_rows(job, buffers[0], 1, width, lead, length)
+        flat = walks(1, 1, length)
+        job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
+                 NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
+        finish_rows(job, part, target + o * job.y_axis[1], inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+
+
+cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
+               const Cells* buffers, char* scratch) noexcept nogil:
+    """Rows of windows by doubling all of their rows at once, in place, where three picks for each would add in another order."""
+    cdef const Axis* down = &job.axis[1]
+    cdef Tile part[3]
+    cdef Py_ssize_t width = t[2].total * inner, length = cells * inner, lead = t[2].lead * inner, outs = t[1].outs
+    cdef Py_ssize_t first = t[1].first, low = first * down.stride - down.before, count = (outs - 1) * down.stride + down.kernel, j
+    cdef Py_ssize_t some = max(1, LANE // 2 // (width * job.size))
+    cdef Walk walk = walks(1, cells, inner)
+    cdef Cells row
+    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
+    for j in range(count):
+        row = at(job, buffers[1], j * length)
+        if not 0 <= low + j < down.n:
+            fill(job, row, length)
+        elif job.straight:
+            job.pick(&walk, row, at(job, rows.first, (low + j) * rows.row), NONE, NONE)
+        else:
+            job.load(row.value, source + (low + j) * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+    CHECK(count * length <= job.capacity and outs * width <= job.capacity)
+    pad_rows(job, buffers[0], outs, width, lead, length)
+    walk = walks(1, outs, length)
+    walk.dstep, walk.step, walk.pitch = width, down.stride * length, count * length
+    doubling(job, &walk, at(job, buffers[0], lead), buffers[1], buffers[1], down.kernel, length)
+    part[0], part[1], part[2] = t[0], t[1], t[2]
+    for j in range((outs + some - 1) // some):
+        part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
+        finish_rows(job, part, target + j * some * job.y_axis[1], inner, at(job, buffers[0], j * some * width), buffers[1],
+                    buffers[2], scratch)
+
+
+cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py_ssize_t cells, Py_ssize_t inner, Py_ssize_t j,
+                        Cells spare) noexcept nogil:
+    """Row j of the array, as accumulators."""
+    if job.straight:
+        return at(job, rows.first, j * rows.row)
+    job.load(spare.value, source + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+    return spare
+
+
+cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, Py_ssize_t inner,
+                    char* scratch) noexcept nogil:
+    """H and W of a block: a few rows of windows are combined from their rows, then across, and stored before the next ones."""
+    cdef const Axis* down = &job.axis[1]
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t plane, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, step, last = job.outers - 1
+    cdef bint alone = job.onto and idle(across), padded = False
+    cdef Cells buffers[3]
+    cdef Cells dst
+    cdef Tile part[3]
+    cdef Rows rows
+    cdef Walk walk
+    cdef const char* source
+    cdef char* target
+    for o in range(3):
+        buffers[o] = NONE
+        buffers[o].value = scratch + o * job.capacity * job.size
+    part[0], part[1], part[2] = t[0], t[1], t[2]
+    rows.apart, rows.base, rows.pitch = 1, 0, 0
+    rows.count, rows.first, rows.row, rows.step = down.n, NONE, job.x_axis[1] // job.size, job.x_axis[2] // job.size
+    part[0].outs = 1
+    for plane in range(batch * t[0].outs):
+        g, d = plane // t[0].outs, plane % t[0].outs
+        part[0].first = t[0].first + d
+        for i in range((t[1].outs + job.slab - 1) // job.slab):
+            h = i * job.slab
+            part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
+            low, high = reach_low(down, part[1].first), reach_high(down, part[1].first + part[1].outs - 1)
+            for j in range((t[2].outs + job.lane - 1) // job.lane):
+                w = j * job.lane
+                if job.lane < t[2].outs:
+                    part[2] = tile(across, t[2].first + w, min(job.lane, t[2].outs - w))
+                cells, width = part[2].stop - part[2].start, part[2].total * inner
+                source = x + g * job.x_outer[last] + d * job.x_axis[0] + part[2].start * job.x_axis[2]
+                target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
+                dst, pitch, step = buffers[0], width, inner
+                if alone:
+                    dst.value, pitch, step = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
+                CHECK(alone or part[1].outs * width <= job.capacity)
+                if not padded and not alone and not job.swept:
+                    pad_rows(job, dst, part[1].outs if job.lane < t[2].outs else job.slab, width, part[2].lead * inner, cells * inner)
+                    padded = job.lane >= t[2].outs and across.kernel <= 3
+                if cells > 0:
+                    if not alone:
+                        dst = at(job, dst, part[2].lead * inner)
+                    rows.first.value = <char*> source
+                    if job.swept:
+                        if job.idempotent:
+                            sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                        else:
+                            pile(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                        continue
+                    if not job.straight:
+                        rows.first.value = buffers[1].value - low * cells * inner * job.size
+                        rows.row, rows.step = cells * inner, inner
+                        for o in range(low, high):
+                            job.load(rows.first.value + o * rows.row * job.size, source + o * job.x_axis[1], cells,
+                                     job.x_axis[2], inner, job.x_inner, job.p)
+                    walk = walks(1, cells, inner)
+                    walk.dpitch, walk.dstep = pitch, step
+                    if job.straight:
+                        walk.ahead, walk.fresh = job.ahead, down.stride
+                    # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
+                    begin, end = 0, part[1].outs
+                    if down.starts != NULL:
+                        end = 0
+                    while begin < end and (part[1].first + begin) * down.stride < down.before:
+                        begin += 1
+                    while begin < end and (part[1].first + end - 1) * down.stride - down.before + down.extent > down.n:
+                        end -= 1
+                    for o in range(part[1].outs):
+                        if o == begin and begin < end:
+                            walk.planes = end - begin
+                            walk.pitch, walk.step = down.stride * rows.row, rows.step
+                            direct(job, &walk, at(job, dst, o * pitch),
+                                   at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
+                                   down.kernel, down.dilation * rows.row, buffers[2])
+                            walk.planes = 1
+                        elif not begin <= o < end:
+                            gathered(job, down, part[1].first + o, &rows, &walk, at(job, dst, o * pitch), buffers[2])
+                if not alone:
+                    finish_rows(job, part, target, inner, buffers[0], buffers[1], buffers[2], scratch)

@@ -1,0 +1,165 @@
+"""Which way a call takes, and how it is cut into blocks: all by counting. (Part of _nest.pyx.)"""
+
+
+cdef double needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
+    """The cells of the largest buffer that a block passes through; a double, which no shape overflows."""
+    cdef double most = 1, cells
+    cdef Py_ssize_t axis, k, outs
+    # Before axis k, when the axes left of it are reduced.
+    for k in range(job.first + 1 if job.straight else 0, 3 if job.onto else 4):
+        cells = <double> block[0] * block[4]
+        for axis in range(3):
+            outs = min(block[axis + 1], job.slab) if job.straight and axis == job.first else block[axis + 1]
+            cells *= outs if axis < k else longest(&job.axis[axis], outs)
+        most = max(most, cells)
+    return most
+
+
+cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
+    """Halve the block, where that repeats the least work, until its buffer is small and there are enough pieces."""
+    cdef Py_ssize_t k, best, axis
+    cdef double cost, least, bytes_, parts, before, after
+    cdef Py_ssize_t size[5]
+    size[0], size[4] = job.outer[job.outers - 1], job.inner
+    for axis in range(3):
+        size[axis + 1] = job.axis[axis].out
+    for k in range(5):
+        job.block[k] = size[k]
+    if job.straight and job.first < 2:   # planes side by side only where a whole one is small
+        cost = job.size * job.inner
+        for axis in range(3):
+            cost *= longest(&job.axis[axis], size[axis + 1]) if axis > job.first else size[axis + 1]
+        job.block[0] = min(size[0], max(1, <Py_ssize_t> (target / max(cost, 1.0))))
+    while True:
+        bytes_ = needed(job, job.block) * job.size
+        parts = 1
+        for k in range(5):
+            parts *= (size[k] + job.block[k] - 1) // job.block[k]
+        if bytes_ <= target and parts >= pieces:
+            break
+        best, least = -1, 1e300
+        for k in range(5):
+            if job.block[k] < 2 or (k == 4 and job.block[k] < 64):
+                continue
+            cost = 1
+            if k == 4:
+                cost = 1.02
+            elif k > 0:
+                before = longest(&job.axis[k - 1], job.block[k])
+                after = longest(&job.axis[k - 1], (job.block[k] + 1) // 2)
+                cost = 1 + 0.001 * k + max(0.0, 2.0 * after / before - 1)
+            if cost < least:
+                best, least = k, cost
+        # A half that is hardly smaller repeats the whole: windows that reach further than the block.
+        if best < 0 or least > 1.9 or (least > 1.5 and bytes_ <= SCRATCH_LIMIT):
+            break
+        job.block[best] = (job.block[best] + 1) // 2
+    for k in range(5):
+        job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
+
+
+cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Whether rows of windows are made a few at a time, and how many: where a pick per row costs least, without indices."""
+    cdef const Axis* down = &job.axis[1]
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t k, width, room, levels = 2, size = job.size
+    cdef double row = <double> job.axis[2].n * job.inner
+    cdef bint straight = job.straight, onto = job.onto
+    if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
+        return False
+    if job.straight and job.first == 2:
+        return False
+    job.swept = not few(job, down, down.n * row, down.out * row)
+    if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or row * size < SWEPT):
+        return False
+    job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
+    job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
+    job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
+    cut(job, 1 << 60, pieces)
+    while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > ROW:
+        job.block[4] = (job.block[4] + 1) // 2
+    job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
+    job.lane = job.block[3]
+    room = 4 * min(across.extent, across.n) * job.block[4] * size
+    if job.swept:
+        k = down.kernel if job.idempotent else 4 * down.kernel
+        room = max(SWEEP // k, min(room, SWEPT_LIMIT // (2 * down.kernel)))
+    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(0 if job.swept else LANE, room):
+        job.lane = (job.lane + 1) // 2
+    width = max(1, longest(across, job.lane)) * job.block[4]
+    job.slab = 1
+    if job.swept:
+        job.slab = min(job.block[2], down.kernel if job.idempotent else max(down.kernel, 64))
+    elif job.lane == job.block[3]:
+        job.slab = min(job.block[2], max(1, LANE // (width * size)))
+    while levels < SPARES and (max(down.kernel, across.kernel) >> (levels + 1)):
+        levels += 1
+    if down.starts != NULL or across.starts != NULL:
+        levels = SPARES
+    k = job.slab * levels
+    if job.swept:
+        k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
+    if not job.straight:
+        k = max(k, longest(down, job.slab))
+    job.capacity = (k * width + 15) & ~15
+    if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
+        job.straight, job.onto, job.swept = straight, onto, False
+        return False
+    job.ahead = job.x_axis[1] * down.stride if down.out > 1 else 0
+    if job.ahead:
+        job.ahead *= max(1, AHEAD // (job.ahead if job.ahead > 0 else -job.ahead))
+    return True
+
+
+cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Which ends of the way through the buffers are left out, the blocks, and the memory that they take."""
+    cdef Py_ssize_t k, target, size = job.size, cells = 1
+    cdef const Axis* axis
+    job.first = 0
+    while job.first < 3 and idle(&job.axis[job.first]):
+        job.first += 1
+    job.straight = job.copied and job.first < 3 and (job.x_inner == size or job.inner == 1)
+    job.onto = job.exact and job.finish == NULL and job.i == NULL and (job.y_inner == size or job.inner == 1)
+    for k in range(3):
+        job.straight = job.straight and job.x_axis[k] % size == 0
+        job.onto = job.onto and job.y_axis[k] % size == 0
+        cells *= job.axis[k].n if k != job.first else 1
+    job.straight = job.straight and job.x_outer[job.outers - 1] % size == 0
+    job.onto = job.onto and job.y_outer[job.outers - 1] % size == 0
+    axis = &job.axis[2]
+    job.onto = job.onto and not idle(axis) and axis.kernel <= 3 and axis.sparse == 0 and axis.starts == NULL
+    if job.straight:
+        if job.first == 2:
+            job.straight = axis.spacing == 1 and axis.sparse == 0 and job.i == NULL and (axis.starts != NULL or
+                (axis.before == 0 and (axis.out - 1) * axis.stride + axis.extent <= axis.n))
+        else:
+            job.straight = job.i == NULL or job.x_axis[2] == job.inner * size
+        axis = &job.axis[job.first]
+        cells *= job.inner
+        job.straight = job.straight and (axis.sparse or few(job, axis, <double> axis.n * cells, <double> axis.out * cells))
+    job.lanes = plan_lanes(job, pieces)
+    if job.lanes:
+        return
+    target = TARGET
+    job.slab = job.axis[job.first].out if job.first < 3 else 1
+    if job.straight and job.first < 2:
+        job.slab = 1
+        if job.first == 1:   # a row for every row of the result, with its sources in the first-level cache
+            target = min(TARGET, ROW + 8 * job.axis[2].extent * min(job.inner, 64) * size)
+    cut(job, target, pieces)
+    if job.straight and job.i != NULL and job.block[4] < job.inner:   # the numbers of a row are dense, its cells no more
+        job.straight = False
+        cut(job, TARGET, pieces)
+    if job.straight and job.first < 2:
+        job.slab = max(1, <Py_ssize_t> (target / (needed(job, job.block) * size)))
+    job.capacity = <Py_ssize_t> needed(job, job.block)
+    if job.straight and not job.idempotent:   # what a recursion over the array's cells keeps aside
+        k = 1
+        while k < SPARES and (axis.kernel if axis.starts == NULL else axis.n) >> (k + 1):
+            k += 1
+        if job.first == 2:
+            job.capacity *= k
+        else:
+            cells = max(PIECE, job.block[4] * (job.block[0] if job.first else longest(&job.axis[1], job.block[2])))
+            job.capacity = max(job.capacity, k * cells)
+    job.capacity = (job.capacity + 15) & ~15
