@@ -218,3 +218,14 @@ def test_every_instruction_set_gives_the_same_bits():
         name, found[isa] = done.stdout.rsplit(maxsplit=1)
         assert name.endswith(isa)
     assert len(set(found.values())) == 1, found
+
+
+def test_rows_without_a_cell_in_a_result_whose_cells_stand_apart():
+    """A dilated window may hold no row of the data: each of its cells is the identity, however the result lies in memory."""
+    x = data((1, 2, 9, 3), "float32", 11, "real")
+    arguments = {"mode": "max", "kernel": (2, 1), "stride": 1, "padding": ((2, 2), (0, 0)), "dilation": (3, 1)}
+    want = pooling.pool(x, **arguments)
+    assert np.isneginf(want).any()
+    frame = np.full((*want.shape[:2], 2 * want.shape[2], want.shape[3]), 7, np.float32)
+    assert agree(pooling.pool(x, **arguments, out=frame[:, :, ::2]), want)
+    assert (frame[:, :, 1::2] == 7).all()

@@ -113,7 +113,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef Py_ssize_t plane, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, step, last = job.outers - 1
-    cdef bint alone = job.onto and idle(across), padded = False
+    cdef bint alone = job.onto and idle(across) and job.y_axis[2] == inner * job.size, padded = False
     cdef Cells buffers[3]
     cdef Cells dst
     cdef Tile part[3]
