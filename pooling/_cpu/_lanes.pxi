@@ -19,17 +19,17 @@ cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t widt
         fill(job, at(job, rows, row * width + lead + cells), width - lead - cells)
 
 
-cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t inner, Cells rows, Cells dst, Cells spare,
-                      char* scratch) noexcept nogil:
+cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes, Py_ssize_t inner, Cells rows, Cells dst,
+                      Cells spare, char* scratch) noexcept nogil:
     """W of padded rows, and their windows to where the result has them."""
-    cdef Walk walk = walks(t[1].outs, t[2].outs, inner)
+    cdef Walk walk = walks(planes * t[1].outs, t[2].outs, inner)
     cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
     walk.pitch = t[2].total * inner
     if onto:
         dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
     reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)
     if not onto:
-        store_block(job, t, y, NULL, 1, 0, 0, inner, dst, scratch + 3 * job.capacity * job.size,
+        store_block(job, t, y, NULL, planes, job.y_outer[job.outers - 1], 0, inner, dst, scratch + 3 * job.capacity * job.size,
                     scratch + job.scratch - job.capacity * job.finished)
 
 
@@ -64,7 +64,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         flat = walks(1, 1, length)
         job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
                  NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
-        finish_rows(job, part, target + o * job.y_axis[1], inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+        finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
 cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
@@ -94,7 +94,7 @@ cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* sour
     part[0], part[1], part[2] = t[0], t[1], t[2]
     for j in range((outs + some - 1) // some):
         part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
-        finish_rows(job, part, target + j * some * job.y_axis[1], inner, at(job, buffers[0], j * some * width), buffers[1],
+        finish_rows(job, part, target + j * some * job.y_axis[1], 1, inner, at(job, buffers[0], j * some * width), buffers[1],
                     buffers[2], scratch)
 
 
@@ -107,13 +107,29 @@ cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py
     return spare
 
 
+cdef inline void walk_ahead(const Job* job, Walk* walk) noexcept nogil:
+    """Let a walk over the array ask for what comes next."""
+    if job.straight:
+        walk.ahead, walk.fresh = job.ahead, job.axis[1].stride
+
+
+cdef void load_rows(const Job* job, const char* x, char* rows, Py_ssize_t count, Py_ssize_t cells, Py_ssize_t inner) noexcept nogil:
+    """Rows of the array as accumulators, one after the other."""
+    cdef Py_ssize_t j
+    if job.x_axis[1] == cells * job.x_axis[2]:
+        cells, count = cells * count, 1
+    for j in range(count):
+        job.load(rows + j * cells * inner * job.size, x + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+
+
 cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, Py_ssize_t inner,
                     char* scratch) noexcept nogil:
-    """H and W of a block: a few rows of windows are combined from their rows, then across, and stored before the next ones."""
+    """H and W of a block: a few rows of windows, of several planes where these are small, are combined from their rows, then
+    across, and stored before the next ones."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t plane, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, step, last = job.outers - 1
-    cdef bint alone = job.onto and idle(across) and job.y_axis[2] == inner * job.size, padded = False
+    cdef Py_ssize_t plane, g, h, i, j, o, w, low, high, begin, end, cells, width, pitch, apart, some, last = job.outers - 1
+    cdef bint alone = job.alone, padded = False
     cdef Cells buffers[3]
     cdef Cells dst
     cdef Tile part[3]
@@ -125,12 +141,11 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
         buffers[o] = NONE
         buffers[o].value = scratch + o * job.capacity * job.size
     part[0], part[1], part[2] = t[0], t[1], t[2]
-    rows.apart, rows.base, rows.pitch = 1, 0, 0
-    rows.count, rows.first, rows.row, rows.step = down.n, NONE, job.x_axis[1] // job.size, job.x_axis[2] // job.size
+    rows.apart, rows.base, rows.count, rows.first = 1, 0, down.n, NONE
     part[0].outs = 1
-    for plane in range(batch * t[0].outs):
-        g, d = plane // t[0].outs, plane % t[0].outs
-        part[0].first = t[0].first + d
+    for plane in range((batch + job.group - 1) // job.group * t[0].outs):
+        g, part[0].first = plane // t[0].outs * job.group, t[0].first + plane % t[0].outs
+        some = min(job.group, batch - g)
         for i in range((t[1].outs + job.slab - 1) // job.slab):
             h = i * job.slab
             part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
@@ -140,19 +155,22 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if job.lane < t[2].outs:
                     part[2] = tile(across, t[2].first + w, min(job.lane, t[2].outs - w))
                 cells, width = part[2].stop - part[2].start, part[2].total * inner
-                source = x + g * job.x_outer[last] + d * job.x_axis[0] + part[2].start * job.x_axis[2]
-                target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
-                dst, pitch, step = buffers[0], width, inner
+                source = x + g * job.x_outer[last] + (plane % t[0].outs) * job.x_axis[0] + part[2].start * job.x_axis[2]
+                target = y + g * job.y_outer[last] + (plane % t[0].outs) * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
+                dst, pitch, apart = buffers[0], width, part[1].outs * width
                 if alone:
-                    dst.value, pitch, step = target, job.y_axis[1] // job.size, job.y_axis[2] // job.size
-                CHECK(alone or part[1].outs * width <= job.capacity)
+                    dst.value, pitch, apart = target, job.y_axis[1] // job.size, job.y_outer[last] // job.size
+                CHECK(alone or some * apart <= job.capacity)
                 if not padded and not alone and not job.swept:
-                    pad_rows(job, dst, part[1].outs if job.lane < t[2].outs else job.slab, width, part[2].lead * inner, cells * inner)
+                    pad_rows(job, dst, job.group * (part[1].outs if job.lane < t[2].outs else job.slab), width,
+                             part[2].lead * inner, cells * inner)
                     padded = job.lane >= t[2].outs and across.kernel <= 3
                 if cells > 0:
                     if not alone:
                         dst = at(job, dst, part[2].lead * inner)
                     rows.first.value = <char*> source
+                    rows.row, rows.step = job.x_axis[1] // job.size, job.x_axis[2] // job.size
+                    rows.pitch = job.x_outer[last] // job.size
                     if job.swept:
                         if job.idempotent:
                             sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
@@ -160,15 +178,12 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                             pile(job, part, &rows, source, target, cells, inner, buffers, scratch)
                         continue
                     if not job.straight:
-                        rows.first.value = buffers[1].value - low * cells * inner * job.size
-                        rows.row, rows.step = cells * inner, inner
-                        for o in range(low, high):
-                            job.load(rows.first.value + o * rows.row * job.size, source + o * job.x_axis[1], cells,
-                                     job.x_axis[2], inner, job.x_inner, job.p)
-                    walk = walks(1, cells, inner)
-                    walk.dpitch, walk.dstep = pitch, step
-                    if job.straight:
-                        walk.ahead, walk.fresh = job.ahead, down.stride
+                        rows.row, rows.step, rows.pitch = cells * inner, inner, max(0, high - low) * cells * inner
+                        CHECK(some * rows.pitch <= job.capacity)
+                        for o in range(some if high > low else 0):
+                            load_rows(job, source + o * job.x_outer[last] + low * job.x_axis[1],
+                                      buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)
+                        rows.first.value = buffers[1].value - low * rows.row * job.size
                     # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
                     begin, end = 0, part[1].outs
                     if down.starts != NULL:
@@ -178,14 +193,23 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     while begin < end and (part[1].first + end - 1) * down.stride - down.before + down.extent > down.n:
                         end -= 1
                     for o in range(part[1].outs):
-                        if o == begin and begin < end:
-                            walk.planes = end - begin
-                            walk.pitch, walk.step = down.stride * rows.row, rows.step
-                            direct(job, &walk, at(job, dst, o * pitch),
-                                   at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
-                                   down.kernel, down.dilation * rows.row, buffers[2])
-                            walk.planes = 1
-                        elif not begin <= o < end:
+                        if begin < o < end:
+                            continue
+                        walk = walks(some, cells, inner)
+                        walk.dpitch = apart
+                        if o < begin or o >= end:
+                            walk_ahead(job, &walk)
                             gathered(job, down, part[1].first + o, &rows, &walk, at(job, dst, o * pitch), buffers[2])
+                            continue
+                        if rows.step == inner:   # rows are runs
+                            walk = walks(some, end - begin, cells * inner)
+                            walk.dpitch, walk.dstep, walk.pitch, walk.step = apart, pitch, rows.pitch, down.stride * rows.row
+                        else:
+                            walk = walks(end - begin, cells, inner)
+                            walk.dpitch, walk.pitch, walk.step = pitch, down.stride * rows.row, rows.step
+                        walk_ahead(job, &walk)
+                        direct(job, &walk, at(job, dst, o * pitch),
+                               at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
+                               down.kernel, down.dilation * rows.row, buffers[2])
                 if not alone:
-                    finish_rows(job, part, target, inner, buffers[0], buffers[1], buffers[2], scratch)
+                    finish_rows(job, part, target, some, inner, buffers[0], buffers[1], buffers[2], scratch)

@@ -88,6 +88,8 @@ cdef struct Job:
     bint lanes                 # H and W in one go, a few rows of windows at a time
     bint swept                 # by blocks of rows as long as the kernel
     Py_ssize_t lane            # windows of W of such a row that are reduced together
+    Py_ssize_t group           # planes whose rows are made together
+    bint alone                 # such rows are the result
     Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
     uint64_t identity

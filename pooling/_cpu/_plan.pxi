@@ -62,7 +62,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether rows of windows are made a few at a time, and how many: where a pick per row costs least, without indices."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t k, width, room, levels = 2, size = job.size
+    cdef Py_ssize_t k, width, room, levels = 2, size = job.size, last = job.outers - 1
     cdef double row = <double> job.axis[2].n * job.inner
     cdef bint straight = job.straight, onto = job.onto
     if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
@@ -96,11 +96,19 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         levels += 1
     if down.starts != NULL or across.starts != NULL:
         levels = SPARES
-    k = job.slab * levels
+    # Where no row is left over, and no way across: results need no buffer. What sums keep aside is as far apart as these.
+    job.alone = job.onto and idle(across) and job.y_axis[2] == job.inner * size and \
+        (job.idempotent or down.kernel <= 3 and down.starts == NULL)
+    job.group = 1   # small planes together
+    if not job.swept and job.slab == down.out and job.lane == across.out and job.axis[0].out == 1 and job.block[4] == job.inner \
+            and (not job.straight or job.x_axis[2] == job.inner * size) and (not job.onto or job.y_outer[last] == down.out * job.y_axis[1]):
+        k = job.slab if job.straight else max(job.slab, longest(down, job.slab))
+        job.group = min(job.block[0], max(1, LANE // (k * width * size)))
+    k = job.group * job.slab * levels
     if job.swept:
         k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
     if not job.straight:
-        k = max(k, longest(down, job.slab))
+        k = max(k, job.group * longest(down, job.slab))
     job.capacity = (k * width + 15) & ~15
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
         job.straight, job.onto, job.swept = straight, onto, False
