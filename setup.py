@@ -27,8 +27,8 @@ HERE = Path(__file__).parent
 # The instruction sets that the row loops are compiled for: those that _build.h tells apart, named as levels of x86-64.
 LEVELS = {
     "baseline": [],
-    "v3": ["-mavx2"],
-    "v4": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
+    "v3": ["-mavx2", "-mf16c"],
+    "v4": ["-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
 }
 CPU = Path("pooling/_cpu")
 DEBUG = os.environ.get("POOLING_DEBUG", "0") == "1"

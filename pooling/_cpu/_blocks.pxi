@@ -163,11 +163,23 @@ cdef void reduce_last(const Job* job, const Tile* t, Py_ssize_t batch, Py_ssize_
                         at(job, src, g * source[0] + d * source[1]), spare, array)
 
 
+cdef void divide_by(const Job* job, char* divisors, int64_t count, const int64_t* counts, Py_ssize_t cells,
+                    Py_ssize_t inner) noexcept nogil:
+    """The divisors of a row of windows, cell by cell."""
+    cdef Py_ssize_t w, c
+    for w in range(cells):
+        for c in range(w * inner, (w + 1) * inner):
+            if job.finished == sizeof(float):
+                (<float*> divisors)[c] = <float> (count * counts[w])
+            else:
+                (<double*> divisors)[c] = <double> (count * counts[w])
+
+
 cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_t batch, Py_ssize_t batch_y, Py_ssize_t batch_i,
                       Py_ssize_t inner, Cells buffer, char* row, char* divisors) noexcept nogil:
     """A block's combined values, finished, to where the result has them."""
     cdef Py_ssize_t g, d, h, w, place, cells = t[2].outs, rows = t[1].outs, planes = t[0].outs
-    cdef int64_t count
+    cdef int64_t count, before = -1
     cdef char* source
     cdef char* target
     cdef bint dense = job.exact and (job.y_inner == job.finished or inner == 1) and job.y_axis[2] == inner * job.finished
@@ -186,12 +198,10 @@ cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_
                 if job.finish != NULL:
                     if not job.uniform:
                         count = job.axis[0].divisors[t[0].first + d] * job.axis[1].divisors[t[1].first + h]
-                        for w in range(cells):
-                            if job.finished == 4:
-                                (<float*> divisors)[w] = <float> (count * job.axis[2].divisors[t[2].first + w])
-                            else:
-                                (<double*> divisors)[w] = <double> (count * job.axis[2].divisors[t[2].first + w])
-                    job.finish(target if dense else row, source, cells, inner, divisors, job.p)
+                        if count != before:
+                            divide_by(job, divisors, count, &job.axis[2].divisors[t[2].first], cells, inner)
+                        before = count
+                    job.finish(target if dense else row, source, cells * inner, divisors, not job.uniform, job.p)
                     source = row
                 if job.finish == NULL or not dense:
                     job.store(target, job.y_axis[2], job.y_inner, source, cells, inner)

@@ -18,9 +18,14 @@
 
 /* The level of x86-64 whose vector instructions this machine has, as far as the row loops are compiled for it. */
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#include <cpuid.h>
+static inline int pooling_f16c(void) {   /* not every compiler knows it by name */
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 static inline int pooling_level(void) {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2")) return 1;
+    if (!__builtin_cpu_supports("avx2") || !pooling_f16c()) return 1;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") ? 4 : 3;
 }

@@ -7,8 +7,12 @@
 #define POOLING_CELLS_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 
 /* Loops over rows whose results share memory with their own operands at most, cell by cell: no check for aliases is needed. */
 #if defined(__clang__)
@@ -97,6 +101,24 @@ static inline half_t float_to_half(float x) {
     return h;
 }
 
+/* The same for as many cells of a row as the machine's own conversions take at a time; how many that were. */
+#ifdef __F16C__
+static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) {
+    ptrdiff_t i;
+    for (i = 0; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(src + i))));
+    return i;
+}
+static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_t n) {
+    ptrdiff_t i;
+    for (i = 0; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i*)(dst + i), _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    return i;
+}
+#else
+static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
+static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
+#endif
+
 static inline float brain_to_float(brain_t h) { return bits_float((uint32_t)h.bits << 16); }
 
 static inline brain_t float_to_brain(float x) {
@@ -166,7 +188,15 @@ static inline uint64_t uint64_t_from_int32_t(int32_t x) { return (uint64_t)x; }
     static inline T T##_from_double(double x) {                                                                  \
         double r = rint(x);                                                                                      \
         return r != r ? (T)0 : r >= (ABOVE) ? (T)(HIGH) : r < (double)(LOW) ? (T)(LOW) : (T)r;                   \
-    }                                                                                                            \
+    }
+
+/* Below 2**22 a sum with 1.5 * 2**23 has no bits behind the point left. */
+#define POOLING_SHORT(T, LOW, HIGH)                                                                              \
+    static inline T T##_from_float(float x) {                                                                    \
+        float r = x < (LOW) ? (float)(LOW) : x > (HIGH) ? (float)(HIGH) : x == x ? x : 0.0f;                     \
+        return (T)(int32_t)((r + 0x1.8p23f) - 0x1.8p23f);                                                        \
+    }
+#define POOLING_LONG(T)                                                                                          \
     static inline T T##_from_float(float x) { return T##_from_double((double)x); }
 
 #define POOLING_SIGNED(T, LOW, HIGH, ABOVE)                                                                      \
@@ -189,5 +219,13 @@ POOLING_UNSIGNED(uint8_t, UINT8_MAX, 0x1p8)
 POOLING_UNSIGNED(uint16_t, UINT16_MAX, 0x1p16)
 POOLING_UNSIGNED(uint32_t, UINT32_MAX, 0x1p32)
 POOLING_UNSIGNED(uint64_t, UINT64_MAX, 0x1p64)
+POOLING_SHORT(int8_t, INT8_MIN, INT8_MAX)
+POOLING_SHORT(int16_t, INT16_MIN, INT16_MAX)
+POOLING_SHORT(uint8_t, 0, UINT8_MAX)
+POOLING_SHORT(uint16_t, 0, UINT16_MAX)
+POOLING_LONG(int32_t)
+POOLING_LONG(int64_t)
+POOLING_LONG(uint32_t)
+POOLING_LONG(uint64_t)
 
 #endif

@@ -300,7 +300,7 @@ cdef class Plan:
     def run(self, ndarray x, ndarray y, ndarray i=None):
         """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""
         cdef Job job = self.job
-        cdef Py_ssize_t k, item
+        cdef Py_ssize_t item
         cdef char* scratch = <char*> malloc(self.threads * job.scratch)
         cdef char* row
         if scratch == NULL:
@@ -309,14 +309,13 @@ cdef class Plan:
         if i is not None:
             job.i = <char*> PyArray_DATA(i)
         with nogil:
-            if job.uniform and job.finish != NULL:   # one divisor for all windows: a row of it per thread
+            if job.uniform and job.finish != NULL:   # one divisor for all windows
                 for item in range(self.threads):
                     row = scratch + (item + 1) * job.scratch - job.capacity * job.finished
-                    for k in range(job.capacity):
-                        if job.finished == sizeof(float):
-                            (<float*> row)[k] = <float> self.divisor
-                        else:
-                            (<double*> row)[k] = <double> self.divisor
+                    if job.finished == sizeof(float):
+                        (<float*> row)[0] = <float> self.divisor
+                    else:
+                        (<double*> row)[0] = <double> self.divisor
             if self.threads == 1:
                 for item in range(self.items):
                     run_block(&job, item, scratch)
