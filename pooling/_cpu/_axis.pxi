@@ -60,6 +60,7 @@ cdef inline Walk walks(Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t inner) no
 cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t kernel, Py_ssize_t apart, Cells spare) noexcept nogil:
     """S(kernel, i) by its definition, `apart` cells between taps; `spare` takes one result per level of the recursion."""
     cdef Cells b = NONE, c = NONE
+    cdef Walk same
     cdef Py_ssize_t half = 2
     walk.cpitch, walk.cstep = walk.pitch, walk.step
     if kernel <= 3 or job.idempotent:
@@ -75,6 +76,11 @@ cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t ke
     while half * 2 < kernel:
         half *= 2
     direct(job, walk, dst, src, half, apart, spare)
+    if half + 1 == kernel and (walk.step == walk.dstep or walk.inner > 1):
+        same = walk[0]
+        same.pitch, same.step, same.cpitch, same.cstep = walk.dpitch, walk.dstep, walk.pitch, walk.step
+        job.pick(&same, dst, dst, NONE, at(job, src, half * apart))
+        return
     direct(job, walk, spare, at(job, src, half * apart), kernel - half, apart, at(job, spare, walk.planes * walk.dpitch))
     join(job, walk, dst, dst, spare)
 
@@ -262,6 +268,11 @@ cdef bint few(const Job* job, const Axis* axis, double positions, double windows
     return (kernel - 2 - bits) * (windows + CALL) <= (top - 1) * (positions + CALL)
 
 
+cdef inline bint tapped(const Job* job, const Axis* axis, const Tile* t, Py_ssize_t planes, Py_ssize_t inner) noexcept nogil:
+    """Whether these windows take a pick per tap, which leaves their cells as they are."""
+    return not t.clipped and few(job, axis, <double> planes * t.total * inner, <double> planes * t.outs * inner)
+
+
 cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Walk* walk, Cells dst, Cells src, Cells spare,
                       bint array) noexcept nogil:
     """The windows of an axis; `array`: src is no buffer, and what is not dense there can only be read."""
@@ -288,7 +299,7 @@ cdef void reduce_axis(const Job* job, const Axis* axis, const Tile* t, Walk* wal
     else:
         CHECK((t.outs - 1) * axis.stride + axis.extent <= t.total)
         walk.step *= axis.stride
-        if array or few(job, axis, walk.planes * walk.pitch, walk.planes * walk.dpitch):
+        if array or tapped(job, axis, t, walk.planes, walk.inner):
             direct(job, walk, dst, src, axis.kernel, apart, spare)
         else:
             doubling(job, walk, dst, src, spare, axis.kernel, apart)

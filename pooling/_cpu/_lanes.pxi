@@ -15,8 +15,8 @@ cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t widt
     """Identities before and after the cells of dense rows."""
     cdef Py_ssize_t row
     for row in range(count if cells < width else 0):
-        fill(job, at(job, rows, row * width), lead)
-        fill(job, at(job, rows, row * width + lead + cells), width - lead - cells)
+        stamp(job, at(job, rows, row * width), lead)
+        stamp(job, at(job, rows, row * width + lead + cells), width - lead - cells)
 
 
 cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes, Py_ssize_t inner, Cells rows, Cells dst,
@@ -164,7 +164,6 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if not padded and not alone and not job.swept:
                     pad_rows(job, dst, job.group * (part[1].outs if job.lane < t[2].outs else job.slab), width,
                              part[2].lead * inner, cells * inner)
-                    padded = job.lane >= t[2].outs and across.kernel <= 3
                 if cells > 0:
                     if not alone:
                         dst = at(job, dst, part[2].lead * inner)
@@ -213,3 +212,4 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                                down.kernel, down.dilation * rows.row, buffers[2])
                 if not alone:
                     finish_rows(job, part, target, some, inner, buffers[0], buffers[1], buffers[2], scratch)
+                    padded = job.lane >= t[2].outs and tapped(job, across, &part[2], some * part[1].outs, inner)

@@ -20,7 +20,7 @@ This file never sees an element type: it moves bytes and calls the loops of _row
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
@@ -111,6 +111,24 @@ cdef inline Cells at(const Job* job, Cells cells, Py_ssize_t offset) noexcept no
     if cells.index != NULL:
         cells.index += offset * job.indexed
     return cells
+
+
+cdef inline void stamp(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:
+    """A few identities, without indices."""
+    cdef Py_ssize_t k
+    if count > 16:
+        fill(job, cells, count)
+    elif job.size == 4:
+        for k in range(count):
+            (<uint32_t*> cells.value)[k] = (<const uint32_t*> &job.identity)[0]
+    elif job.size == 8:
+        for k in range(count):
+            (<uint64_t*> cells.value)[k] = job.identity
+    elif job.size == 2:
+        for k in range(count):
+            (<uint16_t*> cells.value)[k] = (<const uint16_t*> &job.identity)[0]
+    else:
+        memset(cells.value, (<const unsigned char*> &job.identity)[0], max(0, count))
 
 
 cdef void fill(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:

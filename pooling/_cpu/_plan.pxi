@@ -69,8 +69,10 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     if job.straight and job.first == 2:
         return False
+    if job.axis[0].out == 1 and row * down.n < PIECE:   # planes that are pooled together
+        row *= job.outer[last]
     job.swept = not few(job, down, down.n * row, down.out * row)
-    if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or row * size < SWEPT):
+    if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
         return False
     job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
