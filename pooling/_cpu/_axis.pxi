@@ -54,24 +54,44 @@ cdef inline Walk walks(Py_ssize_t planes, Py_ssize_t cells, Py_ssize_t inner) no
     walk.dpitch = walk.pitch = walk.cpitch = cells * inner
     walk.dstep = walk.step = walk.cstep = inner
     walk.ahead = walk.fresh = 0
+    walk.more = NULL
     return walk
+
+
+cdef inline void pick_more(const Job* job, Walk* walk, Cells dst, Cells a, Cells b, Cells d, Cells c) noexcept nogil:
+    """dst = (a . b) . (d . c)."""
+    cdef Walk same
+    walk.more = NULL if job.indexed else d.value
+    job.pick(walk, dst, a, b, c)
+    walk.more = NULL
+    if job.indexed:
+        same = walk[0]
+        same.cpitch, same.cstep = walk.dpitch, walk.dstep
+        job.pick(&same, dst, d, NONE, dst)
 
 
 cdef void direct(const Job* job, Walk* walk, Cells dst, Cells src, Py_ssize_t kernel, Py_ssize_t apart, Cells spare) noexcept nogil:
     """S(kernel, i) by its definition, `apart` cells between taps; `spare` takes one result per level of the recursion."""
     cdef Cells b = NONE, c = NONE
     cdef Walk same
-    cdef Py_ssize_t half = 2
+    cdef Py_ssize_t half = 2, k
     walk.cpitch, walk.cstep = walk.pitch, walk.step
-    if kernel <= 3 or job.idempotent:
+    if kernel <= 4 or job.idempotent:
         if kernel > 1:
             b = at(job, src, apart)
         if kernel > 2:
-            c = at(job, src, 2 * apart)
-        job.pick(walk, dst, src, b, c)
+            c = at(job, src, (min(kernel, 4) - 1) * apart)
+        if kernel > 3:
+            pick_more(job, walk, dst, src, b, at(job, src, 2 * apart), c)
+        else:
+            job.pick(walk, dst, src, b, c)
         walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
-        for half in range(3, kernel, 2):
-            job.pick(walk, dst, at(job, src, half * apart), at(job, src, (half + 1) * apart) if half + 1 < kernel else NONE, dst)
+        for k in range(4, kernel, 3):
+            b = at(job, src, (k + 1) * apart) if k + 1 < kernel else NONE
+            if k + 2 < kernel:
+                pick_more(job, walk, dst, at(job, src, k * apart), b, at(job, src, (k + 2) * apart), dst)
+            else:
+                job.pick(walk, dst, at(job, src, k * apart), b, dst)
         return
     while half * 2 < kernel:
         half *= 2
@@ -93,39 +113,47 @@ cdef void join(const Job* job, const Walk* walk, Cells dst, Cells a, Cells c) no
     job.pick(&same, dst, a, NONE, c)
 
 
-cdef void double(const Job* job, Cells dst, Cells src, Py_ssize_t count, Py_ssize_t apart) noexcept nogil:
-    """P(2h) from P(h): every position with the one `apart` cells on; the last ones have no partner and are not read again."""
-    cdef Walk flat = walks(1, 1, count - apart)
+cdef void quadruple(const Job* job, Cells dst, Cells src, Py_ssize_t count, Py_ssize_t apart) noexcept nogil:
+    """P(4h) from P(h): every position with those 1, 2 and 3 times `apart` cells on; the last ones lack some and are not read
+    again."""
+    cdef Walk flat = walks(1, 1, count - 3 * apart)
     if flat.inner > 0:
-        job.pick(&flat, dst, src, at(job, src, apart), NONE)
+        pick_more(job, &flat, dst, src, at(job, src, apart), at(job, src, 2 * apart), at(job, src, 3 * apart))
 
 
 cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare, Py_ssize_t kernel, Py_ssize_t apart) noexcept nogil:
-    """S(kernel, i) for kernel >= 4 from P(1), P(2), P(4) ...; the last doubling is made only where a window begins."""
-    cdef Py_ssize_t level = 0, top = 1, count = walk.planes * walk.pitch
+    """S(kernel, i) for kernel >= 4 from P(1), P(4), P(16) ...: two doublings in one pass."""
+    cdef Py_ssize_t block = 1, digit, count = walk.planes * walk.pitch
     cdef bint begun = False
-    while kernel >> (top + 1):
-        top += 1
-    while True:
-        # src holds P(2**level). A bit of the kernel takes its block from here, behind all larger blocks.
-        if not job.idempotent and kernel >> level & 1:
+    cdef Cells first, second, third
+    while 4 * block < kernel if job.idempotent else True:
+        # src holds P(block). A digit of the kernel, to base 4, takes its blocks from here, behind all larger blocks.
+        digit = 0 if job.idempotent else kernel // block % 4
+        first = at(job, src, (kernel // block - digit) * block * apart)
+        second, third = at(job, first, block * apart), at(job, first, 2 * block * apart)
+        if digit == 3 and not begun:
+            walk.cpitch, walk.cstep = walk.pitch, walk.step
+            job.pick(walk, dst, first, second, third)
+        elif digit:
             walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
-            job.pick(walk, dst, at(job, src, (kernel >> (level + 1) << (level + 1)) * apart), NONE, dst if begun else NONE)
-            begun = True
-        if level == top - 1:
+            if digit == 3:
+                pick_more(job, walk, dst, first, second, third, dst)
+            else:
+                job.pick(walk, dst, first, second if digit == 2 else NONE, dst if begun else NONE)
+        begun = begun or digit > 0
+        if not job.idempotent and (kernel < 4 * block or kernel == 4 * block):
             break
-        double(job, spare, src, count, apart << level)
+        quadruple(job, spare, src, count, apart * block)
         src, spare = spare, src
-        level += 1
-    if not job.idempotent:
-        walk.cpitch, walk.cstep = walk.dpitch, walk.dstep
-        job.pick(walk, dst, src, at(job, src, apart << level), dst if begun else NONE)
-    elif kernel <= 3 << level:   # blocks may overlap: two, and a third that ends where the window ends
+        block *= 4
+    if job.idempotent or kernel == 4 * block:   # up to four blocks, the last one ending where the window ends, and made only here
         walk.cpitch, walk.cstep = walk.pitch, walk.step
-        job.pick(walk, dst, src, at(job, src, apart << level), at(job, src, (kernel - (1 << level)) * apart))
-    else:
-        double(job, spare, src, count, apart << level)
-        job.pick(walk, dst, spare, at(job, spare, (kernel - (2 << level)) * apart), NONE)
+        first, second = at(job, src, block * apart), at(job, src, 2 * block * apart)
+        third = at(job, src, (kernel - block) * apart)
+        if kernel > 3 * block:
+            pick_more(job, walk, dst, src, first, second, third)
+        else:
+            job.pick(walk, dst, src, first if kernel > 2 * block else NONE, third)
 
 
 cdef void clipped(const Job* job, const Axis* axis, const Tile* t, Walk* walk, Cells dst, Cells src, Cells spare) noexcept nogil:
@@ -255,17 +283,26 @@ cdef void gathered(const Job* job, const Axis* axis, Py_ssize_t o, const Rows* r
 
 
 cdef bint few(const Job* job, const Axis* axis, double positions, double windows) noexcept nogil:
-    """Whether a pick per tap costs less than doubling: its passes over all positions, and a pick per block of taps."""
-    cdef Py_ssize_t k, top = 1, bits = 0, kernel = axis.kernel
-    if kernel <= 3 or axis.starts != NULL:
+    """Whether a pick for every few taps costs less than doubling: its passes over all positions, and a pick for each block."""
+    cdef Py_ssize_t kernel = axis.kernel, block = 1, taps = 0, passes = 0, blocks = 0
+    if kernel <= 4 or axis.starts != NULL:
         return True
-    while kernel >> (top + 1):
-        top += 1
-    for k in range(top):
-        bits += kernel >> k & 1
+    while 4 * block < kernel:
+        blocks += kernel // block % 4 > 0
+        passes += 1
+        block *= 4
     if job.idempotent:
-        return (kernel // 2 - 1) * (windows + CALL) <= (top - 1) * (positions + CALL)
-    return (kernel - 2 - bits) * (windows + CALL) <= (top - 1) * (positions + CALL)
+        taps, blocks = (kernel + 1) // 3, 1
+    else:
+        blocks += 1
+        while kernel > 4:
+            block = 4
+            while 2 * block < kernel:
+                block *= 2
+            taps += block // 2
+            kernel -= block
+        taps += kernel > 1
+    return taps * (windows + CALL) <= passes * (positions + CALL) + blocks * (windows + CALL)
 
 
 cdef inline bint tapped(const Job* job, const Axis* axis, const Tile* t, Py_ssize_t planes, Py_ssize_t inner) noexcept nogil:

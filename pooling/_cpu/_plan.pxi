@@ -75,7 +75,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
         return False
     job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
-    job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 3 or job.idempotent)
+    job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 4 or job.idempotent)
     job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
     cut(job, 1 << 60, pieces)
     while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > ROW:
@@ -100,7 +100,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         levels = SPARES
     # Where no row is left over, and no way across: results need no buffer. What sums keep aside is as far apart as these.
     job.alone = job.onto and idle(across) and job.y_axis[2] == job.inner * size and \
-        (job.idempotent or down.kernel <= 3 and down.starts == NULL)
+        (job.idempotent or down.kernel <= 4 and down.starts == NULL)
     job.group = 1   # small planes together
     if not job.swept and job.slab == down.out and job.lane == across.out and job.axis[0].out == 1 and job.block[4] == job.inner \
             and (not job.straight or job.x_axis[2] == job.inner * size) and (not job.onto or job.y_outer[last] == down.out * job.y_axis[1]):

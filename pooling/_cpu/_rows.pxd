@@ -39,9 +39,10 @@ cdef struct Walk:
     Py_ssize_t cpitch, cstep    # of c
     Py_ssize_t ahead            # bytes to what will be read next of rows that come from memory, or 0
     Py_ssize_t fresh            # how many of a window's last rows the window before it has not read
+    char* more                  # d, a fourth operand that lies as a does, or NULL
 
 
-# dst = a;  a . b;  a . c;  (a . b) . c   (b and c may be NULL)
+# dst = a;  a . b;  a . c;  (a . b) . c;  (a . b) . (d . c)   (b and c may be NULL; d only without indices)
 ctypedef void (*pick_t)(const Walk*, Cells dst, Cells a, Cells b, Cells c) noexcept nogil
 # A row of the caller's array, cells x inner with strides in bytes, to dense accumulators.
 ctypedef void (*load_t)(char* dst, const char* src, Py_ssize_t cells, Py_ssize_t cell_stride, Py_ssize_t inner,
