@@ -19,9 +19,9 @@ cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t widt
         stamp(job, at(job, rows, row * width + lead + cells), width - lead - cells)
 
 
-cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes, Py_ssize_t inner, Cells rows, Cells dst,
-                      Cells spare, char* scratch) noexcept nogil:
-    """W of padded rows, and their windows to where the result has them."""
+cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes, Py_ssize_t apart, Py_ssize_t inner, Cells rows,
+                      Cells dst, Cells spare, char* scratch) noexcept nogil:
+    """W of padded rows, and their windows to where the result has them, `apart` bytes from plane to plane."""
     cdef Walk walk = walks(planes * t[1].outs, t[2].outs, inner)
     cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
     walk.pitch = t[2].total * inner
@@ -29,7 +29,7 @@ cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes,
         dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
     reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)
     if not onto:
-        store_block(job, t, y, NULL, planes, job.y_outer[job.outers - 1], 0, inner, dst, scratch + 3 * job.capacity * job.size,
+        store_block(job, t, y, NULL, planes, apart, 0, inner, dst, scratch + 3 * job.capacity * job.size,
                     scratch + job.scratch - job.capacity * job.finished)
 
 
@@ -64,7 +64,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         flat = walks(1, 1, length)
         job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
                  NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
-        finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+        finish_rows(job, part, target + o * job.y_axis[1], 1, 0, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
 cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
@@ -94,7 +94,7 @@ cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* sour
     part[0], part[1], part[2] = t[0], t[1], t[2]
     for j in range((outs + some - 1) // some):
         part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
-        finish_rows(job, part, target + j * some * job.y_axis[1], 1, inner, at(job, buffers[0], j * some * width), buffers[1],
+        finish_rows(job, part, target + j * some * job.y_axis[1], 1, 0, inner, at(job, buffers[0], j * some * width), buffers[1],
                     buffers[2], scratch)
 
 
@@ -122,13 +122,26 @@ cdef void load_rows(const Job* job, const char* x, char* rows, Py_ssize_t count,
         job.load(rows + j * cells * inner * job.size, x + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
 
 
+cdef void combine_rows(const Job* job, Py_ssize_t o, const char* x, Py_ssize_t count, Py_ssize_t cells, Py_ssize_t inner,
+                       Cells dst, Cells spare) noexcept nogil:
+    """Some rows of window o of D, from those of its planes."""
+    cdef Walk walk = walks(count, cells, inner)
+    cdef Rows planes
+    planes.first, planes.count, planes.apart, planes.base = NONE, job.axis[0].n, 1, 0
+    planes.first.value = <char*> x
+    planes.row, planes.pitch, planes.step = job.x_axis[0] // job.size, job.x_axis[1] // job.size, job.x_axis[2] // job.size
+    walk.ahead, walk.fresh = AHEAD, job.axis[0].stride
+    if count > 0:
+        gathered(job, &job.axis[0], o, &planes, &walk, dst, spare)
+
+
 cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, Py_ssize_t inner,
                     char* scratch) noexcept nogil:
     """H and W of a block: a few rows of windows, of several planes where these are small, are combined from their rows, then
     across, and stored before the next ones."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t plane, g, h, i, j, o, w, low, high, begin, end, cells, width, pitch, apart, some, last = job.outers - 1
+    cdef Py_ssize_t plane, deeps, beside, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, apart, some, last = job.outers - 1
     cdef bint alone = job.alone, padded = False
     cdef Cells buffers[3]
     cdef Cells dst
@@ -143,9 +156,16 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     part[0], part[1], part[2] = t[0], t[1], t[2]
     rows.apart, rows.base, rows.count, rows.first = 1, 0, down.n, NONE
     part[0].outs = 1
-    for plane in range((batch + job.group - 1) // job.group * t[0].outs):
-        g, part[0].first = plane // t[0].outs * job.group, t[0].first + plane % t[0].outs
-        some = min(job.group, batch - g)
+    deeps = (t[0].outs + job.group - 1) // job.group if job.deep else t[0].outs
+    for plane in range((batch if job.deep else (batch + job.group - 1) // job.group) * deeps):
+        g, d = plane // deeps, plane % deeps
+        if job.deep:   # a group of windows of D
+            d *= job.group
+            some, beside = min(job.group, t[0].outs - d), job.y_axis[0]
+        else:
+            g *= job.group
+            some, beside = min(job.group, batch - g), job.y_outer[last]
+        part[0].first = t[0].first + d
         for i in range((t[1].outs + job.slab - 1) // job.slab):
             h = i * job.slab
             part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
@@ -155,11 +175,13 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if job.lane < t[2].outs:
                     part[2] = tile(across, t[2].first + w, min(job.lane, t[2].outs - w))
                 cells, width = part[2].stop - part[2].start, part[2].total * inner
-                source = x + g * job.x_outer[last] + (plane % t[0].outs) * job.x_axis[0] + part[2].start * job.x_axis[2]
-                target = y + g * job.y_outer[last] + (plane % t[0].outs) * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
+                source = x + g * job.x_outer[last] + part[2].start * job.x_axis[2]
+                if not job.deep:
+                    source += d * job.x_axis[0]
+                target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
                 dst, pitch, apart = buffers[0], width, part[1].outs * width
                 if alone:
-                    dst.value, pitch, apart = target, job.y_axis[1] // job.size, job.y_outer[last] // job.size
+                    dst.value, pitch, apart = target, job.y_axis[1] // job.size, beside // job.size
                 CHECK(alone or some * apart <= job.capacity)
                 if not padded and not alone and not job.swept:
                     pad_rows(job, dst, job.group * (part[1].outs if job.lane < t[2].outs else job.slab), width,
@@ -180,8 +202,12 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                         rows.row, rows.step, rows.pitch = cells * inner, inner, max(0, high - low) * cells * inner
                         CHECK(some * rows.pitch <= job.capacity)
                         for o in range(some if high > low else 0):
-                            load_rows(job, source + o * job.x_outer[last] + low * job.x_axis[1],
-                                      buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)
+                            if job.deep:
+                                combine_rows(job, part[0].first + o, source + low * job.x_axis[1], high - low, cells, inner,
+                                             at(job, buffers[1], o * rows.pitch), buffers[2])
+                            else:
+                                load_rows(job, source + o * job.x_outer[last] + low * job.x_axis[1],
+                                          buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)
                         rows.first.value = buffers[1].value - low * rows.row * job.size
                     # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
                     begin, end = 0, part[1].outs
@@ -211,5 +237,5 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                                at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
                                down.kernel, down.dilation * rows.row, buffers[2])
                 if not alone:
-                    finish_rows(job, part, target, some, inner, buffers[0], buffers[1], buffers[2], scratch)
+                    finish_rows(job, part, target, some, beside, inner, buffers[0], buffers[1], buffers[2], scratch)
                     padded = job.lane >= t[2].outs and tapped(job, across, &part[2], some * part[1].outs, inner)

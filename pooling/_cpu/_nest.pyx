@@ -86,6 +86,7 @@ cdef struct Job:
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
     Py_ssize_t slab            # windows of that axis that pass through the buffers together
     bint lanes                 # H and W in one go, a few rows of windows at a time
+    bint deep                  # of rows that are combined down D first
     bint swept                 # by blocks of rows as long as the kernel
     Py_ssize_t lane            # windows of W of such a row that are reduced together
     Py_ssize_t group           # planes whose rows are made together

@@ -65,16 +65,20 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef Py_ssize_t k, width, room, levels = 2, size = job.size, last = job.outers - 1
     cdef double row = <double> job.axis[2].n * job.inner
     cdef bint straight = job.straight, onto = job.onto
-    if job.i != NULL or job.first == 0 or job.first == 3 or down.spacing > 1 or across.spacing > 1 or down.sparse or across.sparse:
+    if job.i != NULL or job.first == 3 or (job.straight and job.first == 2):
         return False
-    if job.straight and job.first == 2:
+    for k in range(3):
+        if job.axis[k].spacing > 1 or job.axis[k].sparse:
+            return False
+    job.deep = job.first == 0
+    if job.deep and not (job.straight and few(job, &job.axis[0], job.axis[0].n * row, job.axis[0].out * row)):
         return False
     if job.axis[0].out == 1 and row * down.n < PIECE:   # planes that are pooled together
         row *= job.outer[last]
     job.swept = not few(job, down, down.n * row, down.out * row)
-    if job.swept and (down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
+    if job.swept and (job.deep or down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
         return False
-    job.straight = job.copied and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
+    job.straight = job.copied and not job.deep and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 4 or job.idempotent)
     job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
     cut(job, 1 << 60, pieces)
@@ -94,23 +98,25 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.slab = min(job.block[2], down.kernel if job.idempotent else max(down.kernel, 64))
     elif job.lane == job.block[3]:
         job.slab = min(job.block[2], max(1, LANE // (width * size)))
-    while levels < SPARES and (max(down.kernel, across.kernel) >> (levels + 1)):
+    while levels < SPARES and (max(max(down.kernel, across.kernel), job.axis[0].kernel if job.deep else 1) >> (levels + 1)):
         levels += 1
-    if down.starts != NULL or across.starts != NULL:
+    if down.starts != NULL or across.starts != NULL or (job.deep and job.axis[0].starts != NULL):
         levels = SPARES
     # Where no row is left over, and no way across: results need no buffer. What sums keep aside is as far apart as these.
     job.alone = job.onto and idle(across) and job.y_axis[2] == job.inner * size and \
         (job.idempotent or down.kernel <= 4 and down.starts == NULL)
     job.group = 1   # small planes together
-    if not job.swept and job.slab == down.out and job.lane == across.out and job.axis[0].out == 1 and job.block[4] == job.inner \
-            and (not job.straight or job.x_axis[2] == job.inner * size) and (not job.onto or job.y_outer[last] == down.out * job.y_axis[1]):
+    k = job.y_axis[0] if job.deep else job.y_outer[last]
+    if not job.swept and job.slab == down.out and job.lane == across.out and (job.deep or job.axis[0].out == 1) \
+            and job.block[4] == job.inner and (not job.straight or job.x_axis[2] == job.inner * size) \
+            and (not job.onto or k == down.out * job.y_axis[1]):
         k = job.slab if job.straight else max(job.slab, longest(down, job.slab))
-        job.group = min(job.block[0], max(1, LANE // (k * width * size)))
+        job.group = min(job.block[1 if job.deep else 0], max(1, LANE // (k * width * size)))
     k = job.group * job.slab * levels
     if job.swept:
         k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
     if not job.straight:
-        k = max(k, job.group * longest(down, job.slab))
+        k = max(k, job.group * longest(down, job.slab) * (levels if job.deep else 1))
     job.capacity = (k * width + 15) & ~15
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
         job.straight, job.onto, job.swept = straight, onto, False
