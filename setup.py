@@ -1,6 +1,7 @@
 """Builds the extension modules: writes the row loops from the tables, then compiles them.
 
 POOLING_DEBUG=1    bounds checks in the nest, no optimisation
+POOLING_BUILD_ISA  the instruction sets to build the row loops for, as "baseline,v3" (all that the compiler knows)
 POOLING_OPENMP=0   no threads inside the kernels (also what happens where the compiler has no OpenMP)
 """
 
@@ -163,8 +164,11 @@ def translated(*names: str) -> list[Extension]:
 
 def levels(rows: Extension) -> list[Extension]:
     """The row loops for every instruction set that the compiler knows: one C file, compiled again under another name."""
-    found = []
-    for level, flags in LEVELS.items():
+    found, wanted = [], os.environ.get("POOLING_BUILD_ISA") or ",".join(LEVELS)
+    if not set(wanted.split(",")) <= set(LEVELS):
+        raise SystemExit(f"POOLING_BUILD_ISA={wanted!r}: some of {','.join(LEVELS)}")
+    for level in wanted.split(","):
+        flags = LEVELS[level]
         if compiles(flags):
             source = Path(rows.sources[0]).with_name(f"_rows_{level}.c")
             source.write_bytes(Path(rows.sources[0]).read_bytes())
