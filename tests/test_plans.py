@@ -98,6 +98,70 @@ def test_doubling_whole_rows(caplog, shape, kernel, padding, dtype, layout, mode
     assert "H by doubling" in log and "rows of windows at a time" in log
 
 
+def pooled(x, mode, kernel, stride, padding):
+    """The last axes of x, one after the other, in the order that every backend has."""
+    for axis, (k, step, pads) in enumerate(zip(kernel, stride, padding, strict=True), x.ndim - len(kernel)):
+        widths = [pads if i == axis else (0, 0) for i in range(x.ndim)]
+        if mode == "max":
+            x = sliding_window_view(np.pad(x, widths, constant_values=-np.inf), k, axis).max(-1)
+        else:
+            x = tree(np.pad(x, widths), k, axis)
+        x = x[(slice(None),) * axis + (slice(None, None, step),)]
+    return x
+
+
+@pytest.mark.parametrize("mode", ["max", "sum"])
+@pytest.mark.parametrize("kernel", [*range(1, 36), 48, 63, 64, 65, 101, 129])
+def test_every_number_of_taps(kernel, mode):
+    """Blocks of four, digits and what is left, down D, H and W, at stride 1 and further, alone and beside other planes."""
+    n, pads = kernel + 9, (kernel // 3, kernel // 2)
+    for shape, at in (((6, n), 0), ((3, n, 9), 0), ((3, 9, n), 1), ((1, n, 700), 0), ((2, n, 5, 6), 0), ((1, 300, n), 1)):
+        x = data(shape, "float32", kernel, "real")
+        rank = x.ndim - 1
+        for stride in (1, 2, kernel):
+            windows = [(kernel if i == at else 1, stride if i == at else 1, pads if i == at else (0, 0)) for i in range(rank)]
+            want = pooled(x, mode, *zip(*windows, strict=True))
+            got = pooling.pool(x, mode, *zip(*windows, strict=True), layout="C" + "DHW"[-rank:])
+            assert agree(got, want), (shape, stride)
+
+
+@pytest.mark.parametrize("mode", ["max", "sum"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8"])
+@pytest.mark.parametrize("kernel, stride, pad", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2), (7, 7, 0), (4, 3, 1), (1, 2, 0)])
+def test_small_planes_together(caplog, kernel, stride, pad, dtype, mode):
+    """More planes than a group has, or just as many, of every size around a vector's; and windows of D in groups."""
+    together = 0
+    for size, planes in product((7, 8, 9, 13, 16, 17, 20), (1, 3, 700)):
+        x = data((planes, size, size), dtype, size, "real")
+        wide = x if dtype.startswith("float") and dtype != "float16" else x.astype("float32" if dtype == "float16" else "float64")
+        want = pooled(wide, mode, *[(k,) * 2 for k in (kernel, stride, (pad, pad))])
+        got, log = way(caplog, x, mode, kernel, stride, pad, layout="CHW")
+        together += " planes together" in log
+        assert agree(got.astype(want.dtype), want.astype(got.dtype).astype(want.dtype)), (size, planes)
+        if planes == 3 and size > 7:
+            x = data((2, 11, size, size), dtype, size, "real")
+            wide = x.astype(wide.dtype)
+            want = pooled(wide, mode, *[(k,) * 3 for k in (kernel, stride, (pad, pad))])
+            got = pooling.pool(x, mode, kernel, stride, pad, layout="CDHW")
+            assert agree(got.astype(want.dtype), want.astype(got.dtype).astype(want.dtype)), (size, "D")
+    assert together > 7
+
+
+@pytest.mark.parametrize("mode", ["max", "sum", "avg"])
+@pytest.mark.parametrize("kernel", [(4, 1), (5, 1), (7, 1), (13, 1), (3, 3), (1, 5)])
+def test_results_with_rows_far_apart_or_reversed(kernel, mode):
+    """What sums keep aside lies in buffers, however the result lies."""
+    x = data((3, 30, 41, 2), "float32", 4, "real")
+    want = pooling.pool(x, mode, kernel, 1)
+    space = np.full((3, 5 * want.shape[1], 3 * want.shape[2], 2), 7, want.dtype)
+    for rows, cells in product((slice(None, None, 5), slice(None, None, -5)), (slice(None, None, 3), slice(-1, None, -3))):
+        out = space[:, rows, cells]
+        space[...] = 7
+        assert pooling.pool(x, mode, kernel, 1, out=out) is out
+        assert agree(out, want)
+        assert (space == 7).sum() >= space.size - want.size
+
+
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_16_bit_float_beside_every_kind(dtype, mode):

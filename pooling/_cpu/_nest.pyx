@@ -312,6 +312,8 @@ cdef class Plan:
                 tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
                 ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and job.idempotent and k == 1 else "taps" if tapped and not job.swept else "doubling"))
         rows = f"{job.slab} rows of windows at a time" if job.lanes else "axis by axis"
+        if job.group > 1:
+            rows += f", {job.group} planes together"
         ends = ("" if job.straight else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
                 f"inner), {self.items} of them on {self.threads} threads with {job.scratch} bytes each")
