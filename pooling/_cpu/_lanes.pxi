@@ -19,17 +19,17 @@ cdef void pad_rows(const Job* job, Cells rows, Py_ssize_t count, Py_ssize_t widt
         stamp(job, at(job, rows, row * width + lead + cells), width - lead - cells)
 
 
-cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t planes, Py_ssize_t apart, Py_ssize_t inner, Cells rows,
-                      Cells dst, Cells spare, char* scratch) noexcept nogil:
-    """W of padded rows, and their windows to where the result has them, `apart` bytes from plane to plane."""
-    cdef Walk walk = walks(planes * t[1].outs, t[2].outs, inner)
+cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t batch, Py_ssize_t inner, Cells rows, Cells dst,
+                      Cells spare, char* scratch) noexcept nogil:
+    """W of padded rows, and their windows to where the result has them."""
+    cdef Walk walk = walks(batch * t[0].outs * t[1].outs, t[2].outs, inner)
     cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
     walk.pitch = t[2].total * inner
     if onto:
         dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
     reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)
     if not onto:
-        store_block(job, t, y, NULL, planes, apart, 0, inner, dst, scratch + 3 * job.capacity * job.size,
+        store_block(job, t, y, NULL, batch, job.y_outer[job.outers - 1], 0, inner, dst, scratch + 3 * job.capacity * job.size,
                     scratch + job.scratch - job.capacity * job.finished)
 
 
@@ -64,7 +64,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         flat = walks(1, 1, length)
         job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
                  NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
-        finish_rows(job, part, target + o * job.y_axis[1], 1, 0, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+        finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
 cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
@@ -94,7 +94,7 @@ cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* sour
     part[0], part[1], part[2] = t[0], t[1], t[2]
     for j in range((outs + some - 1) // some):
         part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
-        finish_rows(job, part, target + j * some * job.y_axis[1], 1, 0, inner, at(job, buffers[0], j * some * width), buffers[1],
+        finish_rows(job, part, target + j * some * job.y_axis[1], 1, inner, at(job, buffers[0], j * some * width), buffers[1],
                     buffers[2], scratch)
 
 
@@ -162,6 +162,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
         if job.deep:   # a group of windows of D
             d *= job.group
             some, beside = min(job.group, t[0].outs - d), job.y_axis[0]
+            part[0].outs = some
         else:
             g *= job.group
             some, beside = min(job.group, batch - g), job.y_outer[last]
@@ -237,5 +238,5 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                                at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
                                down.kernel, down.dilation * rows.row, buffers[2])
                 if not alone:
-                    finish_rows(job, part, target, some, beside, inner, buffers[0], buffers[1], buffers[2], scratch)
+                    finish_rows(job, part, target, some // part[0].outs, inner, buffers[0], buffers[1], buffers[2], scratch)
                     padded = job.lane >= t[2].outs and tapped(job, across, &part[2], some * part[1].outs, inner)
