@@ -496,9 +496,10 @@ def scatter(
         grad[...] = 0
         return True
     indices = _integers(indices)
-    store, size = (0 if cells == accumulate else ROWS["store", accumulate, cells]), DTYPES[accumulate].size
-    rows, axes = ROWS[loop, cells, accumulate, indices.dtype.name], _axes(geometry, SUM)[0]
-    return _back.scatter(rows, store, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
+    kind, size = indices.dtype.name, DTYPES[accumulate].size
+    store = 0 if cells == accumulate else ROWS["store", accumulate, cells]
+    loops, axes = (ROWS["check", kind], ROWS[loop, cells, accumulate, kind], store), _axes(geometry, SUM)[0]
+    return _back.scatter(loops, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
 
 
 def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
@@ -506,5 +507,5 @@ def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
     indices = _integers(indices)
     if not indices.size:
         return True
-    rows, axes, places = ROWS["check", indices.dtype.name], _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
-    return _back.scatter(rows, 0, places, axes, 0, 0, None, indices, indices, get_num_threads())
+    loops, axes, places = (ROWS["check", indices.dtype.name], 0, 0), _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
+    return _back.scatter(loops, places, axes, 0, 0, None, indices, indices, get_num_threads())

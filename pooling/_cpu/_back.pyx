@@ -1,21 +1,21 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The way back: gradients to the cells that indices name (scatter), and to every cell of a window alike (share).
 
-Both fill a new result in one pass. A scatter reads each index once: it checks it and adds. The cells that its next windows can
-reach are set to zero just before, while they are in cache; where sums are wider than the result's cells, they are made in a
+Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache. The
+cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made in a
 band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
 decides): rows of shares are divided once, kept while they are needed, added down, and then along the row.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport MARGIN, quotient_t, scatter_t, spread_t, spreads_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, check_t, quotient_t, scatter_t, spread_t, spreads_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -23,7 +23,8 @@ cdef extern from "_build.h":
 
 
 cdef enum:
-    PIECE = 4096              # windows of a row that are scattered before the next ones, where a plane is one row
+    GROUP = 1 << 10           # indices that are checked, and then scattered, before the next ones: they stay in a core's first-level cache
+    FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
     KEPT = 4                  # rows of shares that are kept, a power of two above three
@@ -33,7 +34,8 @@ cdef enum:
 
 
 cdef struct Scatter:
-    scatter_t loop
+    check_t check             # NULL where the indices are known to be good
+    scatter_t loop            # NULL where they are checked, and that is all
     store_t store             # rounds sums to the result; NULL where they are made in the result itself
     char* grad
     const char* g
@@ -43,13 +45,18 @@ cdef struct Scatter:
     Py_ssize_t grad_outer[OUTERS]
     Py_ssize_t g_outer[OUTERS]
     Py_ssize_t i_outer[OUTERS]
-    Py_ssize_t inner, grad_inner, g_inner, i_inner, block
+    Py_ssize_t inner, grad_inner, block, blocks
     Py_ssize_t g_axis[3]
     Py_ssize_t i_axis[3]
     Py_ssize_t apart, size, sum
     Py_ssize_t capacity       # cells of a band
+    Py_ssize_t rows, piece    # windows that are checked together, and scattered: rows of them, or some of a row
+    Py_ssize_t wide           # entries of their tables: `each` for a window
+    Py_ssize_t each
+    bint kept                 # the tables are of all windows of a row, made once for all planes
     Axis axis[3]
     int level                 # the axis along which a band moves
+    windows_t row             # what all windows have in common
 
 
 cdef inline int64_t begin(const Axis* axis, int64_t o) noexcept nogil:
@@ -59,6 +66,12 @@ cdef inline int64_t begin(const Axis* axis, int64_t o) noexcept nogil:
 cdef inline int64_t end(const Axis* axis, int64_t o) noexcept nogil:
     """Where the axis or the window ends."""
     return min(axis.n, begin(axis, o) + (axis.counts[o] if axis.counts != NULL else axis.extent))
+
+
+cdef inline int64_t inside(const Axis* axis, int64_t o) noexcept nogil:
+    """A window's first cell that is not padding, or where the window ends."""
+    cdef int64_t start = begin(axis, o)
+    return start if start >= 0 else min(end(axis, o), start + (axis.dilation - 1 - start) // axis.dilation * axis.dilation)
 
 
 cdef void zero(char* place, Py_ssize_t apart, Py_ssize_t inner_apart, Py_ssize_t size, Py_ssize_t inner, Py_ssize_t cells) noexcept nogil:
@@ -76,121 +89,220 @@ cdef void zero(char* place, Py_ssize_t apart, Py_ssize_t inner_apart, Py_ssize_t
                 memset(place + c * apart + i * inner_apart, 0, size)
 
 
+cdef int kind_of(const Scatter* s, Py_ssize_t rows) noexcept nogil:
+    """How the indices of so many rows of windows can be checked."""
+    cdef const Axis* axis
+    cdef Py_ssize_t k, cells = 1
+    cdef bint gaps = False, lines, long = False
+    cdef bint whole[3]
+    for k in range(3):
+        axis = &s.axis[k]
+        gaps |= axis.dilation > 1 and axis.kernel > 1
+        whole[k] = axis.starts == NULL and begin(axis, axis.out - 1) <= 0 and end(axis, 0) == axis.n
+        long |= min(axis.n, axis.extent) >= EXACT
+    lines = s.axis[0].n > 1 or min(s.axis[1].n, s.axis[1].extent + (rows - 1) * s.axis[1].stride) > 1
+    cells = min(s.axis[0].n, s.axis[0].extent) * s.axis[2].n * (
+        s.axis[1].n if s.axis[0].n > 1 else min(s.axis[1].n, s.axis[1].extent + (rows - 1) * s.axis[1].stride))
+    if s.row.plane >= <int64_t> 1 << 31:
+        return SINGLY
+    if whole[2] and not gaps and (whole[1] or (rows == 1 and s.axis[0].n == 1)):
+        return BY_SPAN
+    if (lines and cells >= EXACT) or (gaps and long):
+        return SINGLY
+    return BY_DEPTH if gaps or s.axis[0].n > 1 else BY_ROWS
+
+
+cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t cells) noexcept nogil:
+    """The tables of these windows of a row, `wide` apart, repeated for the rows that are checked together."""
+    cdef int32_t* lefts = tops + s.wide
+    cdef int32_t* widths = lefts + s.wide
+    cdef Py_ssize_t r, o, c, n = 0
+    cdef int64_t left, width
+    for r in range(s.rows):
+        for o in range(first, first + cells):
+            left = inside(&s.axis[2], o)
+            width = max(0, end(&s.axis[2], o) - left)
+            for c in range(s.each):
+                tops[n], lefts[n], widths[n] = <int32_t> (r * s.axis[1].stride), <int32_t> left, <int32_t> width
+                n += 1
+
+
+cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows) noexcept nogil:
+    """Tells the check of some rows of windows."""
+    cdef int64_t low = inside(&s.axis[1], h), stop = end(&s.axis[1], h + rows - 1), front = inside(&s.axis[0], d)
+    row.start[0], row.start[1] = begin(&s.axis[0], d), begin(&s.axis[1], h)
+    row.extent[0], row.extent[1] = end(&s.axis[0], d) - row.start[0], end(&s.axis[1], h) - row.start[1]
+    if rows > 1:
+        low = max(0, row.start[1])
+    if row.n[0] > 1:
+        row.base, row.span = <uint32_t> (front * row.n[1] * row.n[2]), <uint32_t> ((end(&s.axis[0], d) - front) * row.n[1] * row.n[2])
+        row.row = 0
+    else:
+        row.base, row.span, row.row = <uint32_t> (low * row.n[2]), <uint32_t> (max(0, stop - low) * row.n[2]), <int32_t> low
+    # Several rows: those of a window are told by the table, whose first entry is the first window's start.
+    row.row -= <int32_t> (low if rows == 1 else row.start[1])
+    row.high = <uint32_t> (max(0, stop - low) if rows == 1 else s.axis[1].extent)
+
+
 cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """One plane, or a block of its inner cells: its windows in row-major order. 1 where an index is not of its window."""
     cdef char* grad = s.grad
     cdef const char* g = s.g
     cdef const char* i = s.i
-    cdef windows_t row
-    cdef Py_ssize_t k, d, h, o, piece, wrong, blocks = (s.inner + s.block - 1) // s.block
+    cdef const char* index
+    cdef const char* from_g
+    cdef int32_t* tables = <int32_t*> scratch
+    cdef windows_t row = s.row
+    cdef Py_ssize_t k, d, h, o, rows, cells, at
     cdef Py_ssize_t low, high, base = 0, top = 0   # of the windows' cells; of the cells that the band holds
     cdef char* sums
-    row.inner = min(s.block, s.inner - item % blocks * s.block)
-    grad += item % blocks * s.block * s.grad_inner
-    g += item % blocks * s.block * s.g_inner
-    i += item % blocks * s.block * s.i_inner
-    item //= blocks
+    if s.blocks > 1:
+        at, item = item % s.blocks * s.block, item // s.blocks
+        row.inner = min(s.block, s.inner - at)
+        grad += at * s.grad_inner
+        g += at * row.g_inner
+        i += at * row.i_inner
     for k in range(s.outers - 1, -1, -1):
-        grad += item % s.outer[k] * s.grad_outer[k]
-        g += item % s.outer[k] * s.g_outer[k]
-        i += item % s.outer[k] * s.i_outer[k]
-        item //= s.outer[k]
-    row.deep = s.axis[0].n > 1
-    for k in range(3):
-        row.n[k], row.extent[k], row.dilation[k] = s.axis[k].n, s.axis[k].extent, s.axis[k].dilation
-        row.deep |= row.dilation[k] > 1
-    row.plane = row.n[0] * row.n[1] * row.n[2]
-    row.by_row, row.by_height = 1.0 / row.n[2], 1.0 / row.n[1]
-    row.stride, row.before, row.starts, row.counts = s.axis[2].stride, s.axis[2].before, s.axis[2].starts, s.axis[2].counts
-    row.g_cell, row.g_inner, row.i_cell, row.i_inner = s.g_axis[2], s.g_inner, s.i_axis[2], s.i_inner
-    row.apart, row.inner_apart, sums = row.inner * s.sum, s.sum, scratch
-    if s.store == NULL:
-        row.apart, row.inner_apart, sums = s.apart, s.grad_inner, grad
-    piece = s.axis[2].out if s.level < 2 else PIECE
+        at = item
+        if k > 0:
+            at, item = item % s.outer[k], item // s.outer[k]
+        grad += at * s.grad_outer[k]
+        g += at * s.g_outer[k]
+        i += at * s.i_outer[k]
+    if not s.kept:
+        scratch += 12 * s.wide
+        row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
+    sums = grad
+    if s.store != NULL:
+        row.apart, row.inner_apart, sums = row.inner * s.sum, s.sum, scratch
     for d in range(s.axis[0].out):
-        row.start[0] = begin(&s.axis[0], d)
-        row.extent[0] = end(&s.axis[0], d) - row.start[0]
-        for h in range(s.axis[1].out):
-            row.start[1] = begin(&s.axis[1], h)
-            row.extent[1] = end(&s.axis[1], h) - row.start[1]
-            o = 0
+        for k in range((s.axis[1].out + s.rows - 1) // s.rows):
+            h, o = k * s.rows, 0
+            rows = min(s.rows, s.axis[1].out - h)
+            aim(s, &row, d, h, rows)
             while o < s.axis[2].out:
-                if s.grad != NULL:
+                cells = min(s.piece, s.axis[2].out - o)
+                index = i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2]
+                if s.check != NULL:
+                    if s.kept:
+                        row.tops, row.lefts = s.row.tops + o * s.each, s.row.lefts + o * s.each
+                        row.widths = s.row.widths + o * s.each
+                    elif row.kind != SINGLY and row.kind != BY_SPAN:
+                        tabulate(s, tables, o, cells)
+                    if s.check(index, &row, o, cells * rows):
+                        return 1
+                if s.loop != NULL:
                     if s.level == 2:
-                        low, high = max(0, begin(&s.axis[2], o)), end(&s.axis[2], min(s.axis[2].out, o + piece) - 1)
+                        low, high = max(0, begin(&s.axis[2], o)), end(&s.axis[2], o + cells - 1)
                     elif s.level == 1:
-                        low, high = max(0, row.start[1]) * row.n[2], (row.start[1] + row.extent[1]) * row.n[2]
+                        low, high = max(0, row.start[1]) * row.n[2], end(&s.axis[1], h + rows - 1) * row.n[2]
                     else:
-                        low = max(0, row.start[0]) * row.n[1] * row.n[2]
-                        high = (row.start[0] + row.extent[0]) * row.n[1] * row.n[2]
+                        low, high = max(0, row.start[0]) * row.n[1] * row.n[2], end(&s.axis[0], d) * row.n[1] * row.n[2]
                     if s.store != NULL and high - base > s.capacity:
-                        k = min(low, top)
-                        s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, k - base, row.inner)
-                        memmove(scratch, scratch + (k - base) * row.apart, (top - k) * row.apart)
-                        zero(grad + k * s.apart, s.apart, s.grad_inner, s.size, row.inner, low - k)
+                        at = min(low, top)
+                        s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, at - base, row.inner)
+                        memmove(scratch, scratch + (at - base) * row.apart, (top - at) * row.apart)
+                        zero(grad + at * s.apart, s.apart, s.grad_inner, s.size, row.inner, low - at)
                         base, top = low, max(low, top)
                     CHECK(s.store == NULL or (base <= low and high - base <= s.capacity))
                     if high > top:
                         zero(sums + (top - base) * row.apart, row.apart, row.inner_apart, s.sum, row.inner, high - top)
                         top = high
-                wrong = s.loop(sums - base * row.apart, g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2],
-                               i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2], &row, o, min(piece, s.axis[2].out - o))
-                if wrong:
-                    return 1
-                o += piece
-    if s.grad != NULL:
+                    from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
+                    s.loop(sums - base * row.apart, from_g, index, &row, cells * rows)
+                o += cells
+    if s.loop != NULL:
         if s.store != NULL:
             s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, top - base, row.inner)
         zero(grad + top * s.apart, s.apart, s.grad_inner, s.size, row.inner, row.plane - top)
     return 0
 
 
-def scatter(Py_ssize_t loop, Py_ssize_t store, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g,
-            ndarray i, Py_ssize_t threads):
+def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
     """Zeros with grad[index] += g or = g, as the loop at that address does; False where an index is not of its window.
 
-    The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a sum, which `store` rounds, where it is not 0.
-    Where grad is None, indices are checked, and that is all.
+    loops: addresses of check, loop and store, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a
+    sum. Where grad is None, indices are checked, and that is all.
     """
     cdef Scatter s
-    cdef Py_ssize_t k, item, blocks, items = 1, windows = 1, plane = 1, reach, wrong = 0
+    cdef windows_t* row = &s.row
+    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many
     cdef char* scratch
-    s.loop, s.store = <scatter_t> <size_t> loop, <store_t> <size_t> store
+    cdef int32_t* tables
+    cdef bint dense
+    s.check, s.loop, s.store = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1], <store_t> <size_t> loops[2]
     s.grad = NULL if grad is None else <char*> PyArray_DATA(grad)
     s.g, s.i, s.apart = <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
     s.size, s.sum = 0 if grad is None else PyArray_ITEMSIZE(grad), wide
-    outers, (s.inner, s.grad_inner, s.g_inner, s.i_inner), pooled = view
+    outers, (s.inner, s.grad_inner, row.g_inner, row.i_inner), pooled = view
     s.outers = len(outers)
     for k in range(s.outers):
         s.outer[k], s.grad_outer[k], s.g_outer[k], s.i_outer[k] = outers[k]
         items *= s.outer[k]
+    row.plane = 1
     for k in range(3):
         lay(&s.axis[k], axes[k])
         _, s.g_axis[k], s.i_axis[k] = pooled[k]
         windows *= s.axis[k].out
-        plane *= s.axis[k].n
+        row.n[k], row.extent[k], row.dilation[k] = s.axis[k].n, s.axis[k].extent, s.axis[k].dilation
+        row.gap[k] = s.axis[k].dilation if s.axis[k].kernel > 1 else 1
+        row.by_gap[k] = 1 / <float> row.gap[k]
+        row.plane *= row.n[k]
     s.level = 0
     while s.level < 2 and s.axis[s.level].n == 1 and s.axis[s.level].out == 1:
         s.level += 1
-    if items * max(windows, plane) * s.inner < THREADED:
+    if items * max(windows, row.plane) * s.inner < THREADED:
         threads = 1
     # Few planes: their inner cells are shared out, a cache line or more to each.
-    blocks = min(max(1, 4 * threads // items), max(1, s.inner // 32)) if threads > 1 else 1
-    s.block = (s.inner + blocks - 1) // blocks
+    s.blocks = min(max(1, 4 * threads // items), max(1, s.inner // 32)) if threads > 1 else 1
+    s.block = (s.inner + s.blocks - 1) // s.blocks
+    # Many windows are checked at once: short rows together, where they lie one after the other.
+    dense = s.g_axis[1] == s.axis[2].out * s.g_axis[2] and s.i_axis[1] == s.axis[2].out * s.i_axis[2]
+    s.rows = 1
+    if dense and s.level < 2 and s.axis[1].starts == NULL and max(s.axis[1].extent, s.axis[1].stride, s.axis[1].before) < EXACT:
+        s.rows = min(s.axis[1].out, max(1, GROUP // (s.axis[2].out * s.inner)))
+    if kind_of(&s, s.rows) == SINGLY:
+        s.rows = 1
+    row.kind = kind_of(&s, s.rows)
+    s.piece = min(s.axis[2].out, max(1, GROUP // s.block)) if s.rows == 1 else s.axis[2].out
     s.capacity = 0
     if s.store != NULL:
-        reach = s.axis[s.level].extent + (min(PIECE, s.axis[2].out) - 1) * s.axis[2].stride if s.level == 2 else s.axis[s.level].extent
+        reach = s.axis[s.level].extent
+        if s.level == 2:
+            reach += (s.piece - 1) * s.axis[2].stride
+        elif s.level == 1:
+            reach += (s.rows - 1) * s.axis[1].stride
         reach = min(reach, s.axis[s.level].n)
         for k in range(s.level + 1, 3):
             reach *= s.axis[k].n
         s.block = min(s.block, max(32, BAND // reach // 32 * 32))
-        s.capacity = min(plane, max(2 * reach, BAND // s.block))
-    items *= (s.inner + s.block - 1) // s.block
+        s.capacity = min(row.plane, max(2 * reach, BAND // s.block))
+    s.blocks = (s.inner + s.block - 1) // s.block
+    row.inner, row.apart, row.inner_apart = s.block, s.apart, s.grad_inner
+    row.stride, row.before, row.starts, row.counts = s.axis[2].stride, s.axis[2].before, s.axis[2].starts, s.axis[2].counts
+    row.g_cell, row.i_cell = s.g_axis[2], s.i_axis[2]
+    row.by_row, row.by_height = 1.0 / row.n[2], 1.0 / row.n[1]
+    row.width, row.height = <int32_t> row.n[2], <int32_t> row.n[1]
+    row.by_width = 0 if row.n[0] == 1 and row.n[1] == 1 else 1 / <float> row.n[2]
+    row.by_rows = 0 if row.n[0] == 1 else 1 / <float> row.n[1]
+    row.depth = 0
+    size = PyArray_ITEMSIZE(i)
+    row.flat = row.kind != SINGLY and (s.inner == 1 or (s.inner < FEW and row.i_inner == size and row.i_cell == s.inner * size))
+    s.each = s.inner if row.flat else 1
+    s.kept = s.axis[2].out * s.rows * s.each <= 4 * GROUP or row.kind == SINGLY or row.kind == BY_SPAN
+    many = s.axis[2].out if s.kept else s.piece
+    s.wide = 1 if row.kind == SINGLY or row.kind == BY_SPAN else many * s.rows * s.each
+    items *= s.blocks
     threads = max(1, min(threads, items))
-    scratch = <char*> malloc(threads * s.capacity * s.block * wide + 1)
+    size = (s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + 63) & ~63
+    scratch = <char*> malloc(threads * size + 12 * s.wide)
     if scratch == NULL:
-        raise MemoryError(f"{threads * s.capacity * s.block * wide} bytes for the sums of a gradient")
+        raise MemoryError(f"{threads * size} bytes for the sums of a gradient")
+    tables = <int32_t*> (scratch + threads * size)
+    row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
     with nogil:
+        if s.kept and s.wide > 1:
+            tabulate(&s, tables, 0, s.axis[2].out)
         if threads == 1:
             for item in range(items):
                 wrong |= scatter_block(&s, item, scratch)
@@ -198,7 +310,7 @@ def scatter(Py_ssize_t loop, Py_ssize_t store, view, list axes, Py_ssize_t apart
                     break
         else:
             for item in prange(items, schedule="dynamic", num_threads=threads):
-                wrong |= scatter_block(&s, item, scratch + threadid() * s.capacity * s.block * s.sum)
+                wrong |= scatter_block(&s, item, scratch + threadid() * size)
     free(scratch)
     return wrong == 0
 
