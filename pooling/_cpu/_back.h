@@ -20,6 +20,8 @@ typedef struct {
     const int64_t *starts, *counts; /* or at starts[o] and has counts[o] cells, where these are not NULL */
     ptrdiff_t inner, apart, inner_apart; /* apart: from one cell of a plane to the next */
     ptrdiff_t g_cell, g_inner, i_cell, i_inner;
+    ptrdiff_t ahead, fresh;   /* bytes to the indices that are read next; lines of the result to call for beside a line of indices, */
+    const char* soon;         /* from here on */
     double by_row, by_height; /* 1 / n[2], 1 / n[1] */
     /* All for vectors: legal cells lie in base .. base + span, whose first cell is in row `row` and depth `depth` of a window that
      * has `high` rows. Of each window, or each index where `flat`: its first row, counted from the first window's one, its first

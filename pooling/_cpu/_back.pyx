@@ -53,6 +53,8 @@ cdef struct Scatter:
     Py_ssize_t rows, piece    # windows that are checked together, and scattered: rows of them, or some of a row
     Py_ssize_t wide           # entries of their tables: `each` for a window
     Py_ssize_t each
+    Py_ssize_t index          # bytes
+    bint ahead                # the result's next cells lie right behind the ones that are filled
     bint kept                 # the tables are of all windows of a row, made once for all planes
     Axis axis[3]
     int level                 # the axis along which a band moves
@@ -118,13 +120,15 @@ cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t
     cdef int32_t* widths = lefts + s.wide
     cdef Py_ssize_t r, o, c, n = 0
     cdef int64_t left, width
-    for r in range(s.rows):
-        for o in range(first, first + cells):
-            left = inside(&s.axis[2], o)
-            width = max(0, end(&s.axis[2], o) - left)
-            for c in range(s.each):
-                tops[n], lefts[n], widths[n] = <int32_t> (r * s.axis[1].stride), <int32_t> left, <int32_t> width
-                n += 1
+    for o in range(first, first + cells):
+        left = inside(&s.axis[2], o)
+        width = max(0, end(&s.axis[2], o) - left)
+        for c in range(s.each):
+            tops[n], lefts[n], widths[n] = 0, <int32_t> left, <int32_t> width
+            n += 1
+    for r in range(1, s.rows):
+        for c in range(n):
+            tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c], widths[c]
 
 
 cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows) noexcept nogil:
@@ -205,9 +209,12 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
                         zero(grad + at * s.apart, s.apart, s.grad_inner, s.size, row.inner, low - at)
                         base, top = low, max(low, top)
                     CHECK(s.store == NULL or (base <= low and high - base <= s.capacity))
+                    row.ahead = cells * rows * row.inner * s.index
                     if high > top:
                         zero(sums + (top - base) * row.apart, row.apart, row.inner_apart, s.sum, row.inner, high - top)
+                        row.fresh = (high - top) * row.apart // row.ahead if s.ahead else 0
                         top = high
+                    row.soon = sums + (top - base) * row.apart
                     from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
                     s.loop(sums - base * row.apart, from_g, index, &row, cells * rows)
                 o += cells
@@ -286,7 +293,9 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     row.by_width = 0 if row.n[0] == 1 and row.n[1] == 1 else 1 / <float> row.n[2]
     row.by_rows = 0 if row.n[0] == 1 else 1 / <float> row.n[1]
     row.depth = 0
-    size = PyArray_ITEMSIZE(i)
+    s.index = size = PyArray_ITEMSIZE(i)
+    s.ahead = s.store == NULL and s.blocks == 1
+    row.ahead = row.fresh = 0
     row.flat = row.kind != SINGLY and (s.inner == 1 or (s.inner < FEW and row.i_inner == size and row.i_cell == s.inner * size))
     s.each = s.inner if row.flat else 1
     s.kept = s.axis[2].out * s.rows * s.each <= 4 * GROUP or row.kind == SINGLY or row.kind == BY_SPAN

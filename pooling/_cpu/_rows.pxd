@@ -20,6 +20,8 @@ cdef extern from "_back.h":
         const int64_t* starts
         const int64_t* counts
         Py_ssize_t inner, apart, inner_apart, g_cell, g_inner, i_cell, i_inner
+        Py_ssize_t ahead, fresh
+        const char* soon
         double by_row, by_height
         int kind, flat
         uint32_t base, span, high
