@@ -357,7 +357,8 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     if g.size and all(_few(axis) for axis in geometry.axes):
         axes, divisor, uniform = _axes(geometry, reduction)
         covers = [axis.transposed().ranges() for axis, *_ in axes]
-        loops = ROWS["quotient", types.cell, accumulate], ROWS["spread", accumulate], ROWS["store", accumulate, types.cell]
+        rows = ("quotient", types.cell, accumulate), ("down", accumulate), ("along", accumulate), ("store", accumulate, types.cell)
+        loops = tuple([ROWS[row] for row in rows])
         size = DTYPES[accumulate].size
         _back.share(loops, axes, covers, view(layout, grad, g), grad, g, size, divides, divisor, uniform, get_num_threads())
         return grad

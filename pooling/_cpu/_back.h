@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { POOLING_MARGIN = 4 }; /* zeros at both ends of a row of shares: more than the windows that cover one cell */
+enum { POOLING_MARGIN = 4 }; /* zeros at both ends of a row of sums: more than the windows that cover one cell */
 
 /* How indices are checked: all at once in vectors of 32 bits, by as little as decides; or one by one. */
 enum { POOLING_BY_SPAN, POOLING_BY_ROWS, POOLING_BY_DEPTH, POOLING_SINGLY };
@@ -36,7 +36,7 @@ typedef struct {
 /* A row of cells, each the sum of the windows that cover it: the row holds those from window `first` on. */
 typedef struct {
     ptrdiff_t cells, inner;
-    ptrdiff_t windows;              /* in the row, with a margin at both ends */
+    ptrdiff_t windows;              /* in the row */
     ptrdiff_t kernel, stride, lead; /* lead: from the start of window `first` to the row's first cell */
     int64_t first;
     const int64_t *firsts, *covers; /* of each cell, where the windows are adaptive, else NULL */

@@ -22,7 +22,7 @@ def scatter(
     threads: int,
 ) -> bool: ...
 def share(
-    loops: tuple[int, int, int],
+    loops: tuple[int, ...],
     axes: list[Row],
     covers: list[tuple[array[int], array[int]] | None],
     view: View,

@@ -11,11 +11,11 @@ decides): rows of shares are divided once, kept while they are needed, added dow
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport BY_DEPTH, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, check_t, quotient_t, scatter_t, spread_t, spreads_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -27,7 +27,8 @@ cdef enum:
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
-    KEPT = 4                  # rows of shares that are kept, a power of two above three
+    KEPT = 1 << 13            # bytes of rows of shares that are kept, or four rows
+    SUMS = 8                  # rows of sums that are made before the first of them is read, in vectors across those written
 
 
 # ---- scatter -------------------------------------------------------------------------------------------------
@@ -149,14 +150,17 @@ cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t 
 
 
 cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcept nogil:
-    """One plane, or a block of its inner cells: its windows in row-major order. 1 where an index is not of its window."""
+    """One plane, or a block of its inner cells: its windows in row-major order. 1 where an index is not of its window.
+
+    scratch: what the thread knows of the windows, their tables where they are not kept, and the band.
+    """
     cdef char* grad = s.grad
     cdef const char* g = s.g
     cdef const char* i = s.i
     cdef const char* index
     cdef const char* from_g
-    cdef int32_t* tables = <int32_t*> scratch
-    cdef windows_t row = s.row
+    cdef windows_t* row = <windows_t*> scratch
+    cdef int32_t* tables = <int32_t*> (scratch + sizeof(windows_t))
     cdef Py_ssize_t k, d, h, o, rows, cells, at
     cdef Py_ssize_t low, high, base = 0, top = 0   # of the windows' cells; of the cells that the band holds
     cdef char* sums
@@ -173,6 +177,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
         grad += at * s.grad_outer[k]
         g += at * s.g_outer[k]
         i += at * s.i_outer[k]
+    scratch += sizeof(windows_t)
     if not s.kept:
         scratch += 12 * s.wide
         row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
@@ -183,7 +188,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
         for k in range((s.axis[1].out + s.rows - 1) // s.rows):
             h, o = k * s.rows, 0
             rows = min(s.rows, s.axis[1].out - h)
-            aim(s, &row, d, h, rows)
+            aim(s, row, d, h, rows)
             while o < s.axis[2].out:
                 cells = min(s.piece, s.axis[2].out - o)
                 index = i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2]
@@ -193,7 +198,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
                         row.widths = s.row.widths + o * s.each
                     elif row.kind != SINGLY and row.kind != BY_SPAN:
                         tabulate(s, tables, o, cells)
-                    if s.check(index, &row, o, cells * rows):
+                    if s.check(index, row, o, cells * rows):
                         return 1
                 if s.loop != NULL:
                     if s.level == 2:
@@ -216,7 +221,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
                         top = high
                     row.soon = sums + (top - base) * row.apart
                     from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
-                    s.loop(sums - base * row.apart, from_g, index, &row, cells * rows)
+                    s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
                 o += cells
     if s.loop != NULL:
         if s.store != NULL:
@@ -303,12 +308,14 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     s.wide = 1 if row.kind == SINGLY or row.kind == BY_SPAN else many * s.rows * s.each
     items *= s.blocks
     threads = max(1, min(threads, items))
-    size = (s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + 63) & ~63
+    size = (sizeof(windows_t) + s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + 63) & ~63
     scratch = <char*> malloc(threads * size + 12 * s.wide)
     if scratch == NULL:
         raise MemoryError(f"{threads * size} bytes for the sums of a gradient")
     tables = <int32_t*> (scratch + threads * size)
     row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
+    for k in range(threads):
+        memcpy(scratch + k * size, row, sizeof(windows_t))
     with nogil:
         if s.kept and s.wide > 1:
             tabulate(&s, tables, 0, s.axis[2].out)
@@ -329,7 +336,8 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
 
 cdef struct Share:
     quotient_t quotient
-    spreads_t spread
+    down_t down
+    along_t along
     store_t store
     char* grad
     const char* g
@@ -341,7 +349,7 @@ cdef struct Share:
     Py_ssize_t grad_axis[3]
     Py_ssize_t g_axis[3]
     Axis axis[3]
-    const int64_t* firsts[3]  # adaptive: the windows of each cell, else NULL
+    const int64_t* firsts[3]  # the windows of each cell; along W NULL where they slide
     const int64_t* covers[3]
     Py_ssize_t size, sum      # bytes of a result's cell and of an accumulator
     bint exact                # the sums are the result
@@ -349,16 +357,16 @@ cdef struct Share:
     int64_t divisor
     Py_ssize_t block, cells, rows           # of one item
     Py_ssize_t grid[3]                      # items of one plane: rows, cells, inner
-    Py_ssize_t capacity                     # cells of a row of windows, with its margins, times inner
+    Py_ssize_t capacity                     # windows of a row times inner
+    Py_ssize_t pitch                        # bytes of a row of sums, with its margins
+    Py_ssize_t together                     # rows of sums that are made before the first of them is read
+    Py_ssize_t kept                         # rows of windows that are kept, a power of two above three
+    bint flat                               # neighbouring rows of windows lie one after the other, and are divided by the same
 
 
-cdef Py_ssize_t covering(const Share* s, int k, int64_t cell, int64_t* first) noexcept nogil:
-    """The first of the windows that cover a cell of an axis, and their number."""
-    cdef const Axis* axis = &s.axis[k]
+cdef Py_ssize_t covering(const Axis* axis, int64_t cell, int64_t* first) noexcept nogil:
+    """The first of the sliding windows that cover a cell of an axis, and their number."""
     cdef int64_t last
-    if s.firsts[k] != NULL:
-        first[0] = s.firsts[k][cell]
-        return s.covers[k][cell]
     cell += axis.before
     last = min(cell // axis.stride, axis.out - 1)
     first[0] = 0 if cell < axis.kernel else (cell - axis.kernel) // axis.stride + 1
@@ -375,24 +383,44 @@ cdef void divisors(const Share* s, char* n, int64_t factor, Py_ssize_t first, Py
             (<double*> n)[o] = <double> (factor * s.axis[2].divisors[first + o])
 
 
+cdef void divide(const Share* s, const spread_t* row, char* shares, const char* g, char* n, int64_t* divided, int64_t depth,
+                 Py_ssize_t deep, int64_t height, Py_ssize_t rows) noexcept nogil:
+    """Some rows of shares, of windows one below the other: those of `deep` windows added up."""
+    cdef Py_ssize_t j, k, high = rows if s.flat and row.windows == s.axis[2].out else 1, size = row.windows * row.inner * s.sum
+    cdef int64_t factor
+    for k in range(rows // high):
+        for j in range(deep):
+            if s.divides and not s.uniform:
+                factor = s.axis[0].divisors[depth + j] * s.axis[1].divisors[height + k] * s.divisor
+                if factor != divided[0]:
+                    divisors(s, n, factor, row.first, row.windows)
+                    divided[0] = factor
+            s.quotient(shares + k * size, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[2], s.g_inner,
+                       high * row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+
+
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """A band of the rows of one plane, some of their cells, some of their inner cells."""
     cdef char* grad = s.grad
     cdef const char* g = s.g
-    cdef const char* place
-    cdef char* sum = scratch + KEPT * s.capacity * s.sum
-    cdef char* result = sum + s.capacity * s.sum
+    cdef char* sums = scratch + s.kept * s.capacity * s.sum
+    cdef char* result = sums + (s.together + 1) * s.pitch
     cdef char* n = result + s.cells * s.block * s.sum
     cdef char* into
+    cdef char* place
     cdef char* rows[3]
     cdef spread_t row
-    cdef int64_t kept[KEPT]
-    cdef int64_t first, last, d, h, depth, height, factor, divided = 0
-    cdef Py_ssize_t b, c, r, k, j, deep, high, windows
+    cdef int64_t first, last, d, h, depth, height, until, divided = 0, stop, done, summed
+    cdef Py_ssize_t b, c, r, k, j, deep, high, windows, size, group, sum = 0
+    cdef const char* made[SUMS]
     cdef bint dense
-    b, item = item % s.grid[2], item // s.grid[2]
-    c, item = item % s.grid[1], item // s.grid[1]
-    r, item = item % s.grid[0], item // s.grid[0]
+    b = c = r = 0
+    if s.grid[2] > 1:
+        b, item = item % s.grid[2], item // s.grid[2]
+    if s.grid[1] > 1:
+        c, item = item % s.grid[1], item // s.grid[1]
+    if s.grid[0] > 1:
+        r, item = item % s.grid[0], item // s.grid[0]
     row.inner, row.cells = min(s.block, s.inner - b * s.block), min(s.cells, s.axis[2].n - c * s.cells)
     grad += b * s.block * s.grad_inner + c * s.cells * s.grad_axis[2]
     g += b * s.block * s.g_inner
@@ -401,21 +429,25 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
         g += item % s.outer[k] * s.g_outer[k]
         item //= s.outer[k]
     row.firsts, row.covers = NULL, NULL
-    row.kernel, row.stride = s.axis[2].kernel, s.axis[2].stride
+    row.kernel, row.stride, row.lead = s.axis[2].kernel, s.axis[2].stride, 0
+    k = c * s.cells
     if s.firsts[2] != NULL:
-        row.firsts, row.covers = s.firsts[2] + c * s.cells, s.covers[2] + c * s.cells
-    windows = covering(s, 2, (c * s.cells) + row.cells - 1, &last)
-    last += windows - 1
-    covering(s, 2, c * s.cells, &first)
-    row.lead = 0
-    if row.firsts == NULL:
-        first = min(first, (c * s.cells + s.axis[2].before) // s.axis[2].stride)
-        row.lead = c * s.cells + s.axis[2].before - first * s.axis[2].stride
-    row.first, windows = first, max(0, min(last, s.axis[2].out - 1) - first + 1)
-    row.windows = windows + 2 * MARGIN
+        row.firsts, row.covers = s.firsts[2] + k, s.covers[2] + k
+        first, last = row.firsts[0], row.firsts[row.cells - 1] + row.covers[row.cells - 1] - 1
+    else:
+        windows = covering(&s.axis[2], k + row.cells - 1, &last)
+        last += windows - 1
+        covering(&s.axis[2], k, &first)
+        first = min(first, (k + s.axis[2].before) // s.axis[2].stride)
+        row.lead = k + s.axis[2].before - first * s.axis[2].stride
+    row.first, row.windows = first, max(0, min(last, s.axis[2].out - 1) - first + 1)
     CHECK(row.windows * row.inner <= s.capacity)
-    g += first * s.g_axis[2] if windows > 0 else 0
-    memset(scratch, 0, KEPT * s.capacity * s.sum)
+    size = row.windows * row.inner * s.sum
+    g += first * s.g_axis[2] if row.windows > 0 else 0
+    into = sums + MARGIN * row.inner * s.sum
+    for k in range(s.together + 1):
+        memset(sums + k * s.pitch, 0, MARGIN * row.inner * s.sum)
+        memset(sums + k * s.pitch + MARGIN * row.inner * s.sum + size, 0, MARGIN * row.inner * s.sum)
     if s.divides and s.uniform:
         if s.sum == sizeof(float):
             (<float*> n)[0] = <float> s.divisor
@@ -423,49 +455,52 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             (<double*> n)[0] = <double> s.divisor
     dense = s.exact and (row.inner == 1 or s.grad_inner == s.size) and (
         row.cells == 1 or s.grad_axis[2] == row.inner * s.size)
+    stop = min((r + 1) * s.rows, s.axis[1].n)
+    until = min(s.axis[1].out, s.firsts[1][stop - 1] + s.covers[1][stop - 1])
     for d in range(s.axis[0].n):
-        deep = covering(s, 0, d, &depth)
-        for k in range(KEPT):
-            kept[k] = -1
-        for h in range(r * s.rows, min((r + 1) * s.rows, s.axis[1].n)):
-            high = covering(s, 1, h, &height) if deep > 0 else 0
-            CHECK(deep <= 3 and high <= 3)
-            rows[0] = rows[1] = rows[2] = NULL
-            for k in range(high):
-                rows[k] = scratch + ((height + k) & (KEPT - 1)) * s.capacity * s.sum
-                if kept[(height + k) & (KEPT - 1)] == height + k:
-                    continue
-                kept[(height + k) & (KEPT - 1)] = height + k
-                for j in range(deep):
-                    if s.divides and not s.uniform:
-                        factor = s.axis[0].divisors[depth + j] * s.axis[1].divisors[height + k] * s.divisor
-                        if factor != divided:
-                            divisors(s, n, factor, first, windows)
-                            divided = factor
-                    place = g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1]
-                    s.quotient(rows[k] + MARGIN * row.inner * s.sum, place, s.g_axis[2], s.g_inner, windows, row.inner,
-                               n if s.divides else NULL, not s.uniform, j > 0)
+        depth, deep = s.firsts[0][d], s.covers[0][d]
+        done, summed = 0, -1      # rows of windows whose shares were made; those, and how many, whose sum there is
+        h = r * s.rows
+        while h < stop:
+            group = min(s.together, stop - h)
+            for j in range(group):
+                height, high = s.firsts[1][h + j], s.covers[1][h + j] if deep > 0 else 0
+                CHECK(deep <= 3 and high <= 3)
+                done = max(done, height)
+                while done < height + high:
+                    k = min(min(s.kept - 3, until - done), s.kept - (done & (s.kept - 1)))
+                    divide(s, &row, scratch + (done & (s.kept - 1)) * size, g, n, &divided, depth, deep, done, k)
+                    done += k
+                if high > 0 and summed != 4 * height + high:   # not the same windows as of the cells above
+                    summed, sum = 4 * height + high, sum + 1 if sum < s.together else 0
+                    rows[0] = rows[1] = rows[2] = NULL
+                    for k in range(high):
+                        rows[k] = scratch + ((height + k) & (s.kept - 1)) * size
+                    s.down(into + sum * s.pitch, rows[0], rows[1], rows[2], row.windows * row.inner)
+                made[j] = into + sum * s.pitch if high > 0 else NULL
             place = grad + d * s.grad_axis[0] + h * s.grad_axis[1]
-            into = <char*> place if dense else result
-            if high > 0:
-                s.spread(into, rows[0], rows[1], rows[2], sum, &row)
+            if dense:
+                s.along(place, s.grad_axis[1], made, group, &row)
             else:
-                memset(into, 0, row.cells * row.inner * s.sum)
-            if not dense:
-                s.store(<char*> place, s.grad_axis[2], s.grad_inner, into, row.cells, row.inner)
+                for j in range(group):
+                    s.along(result, 0, made + j, 1, &row)
+                    s.store(place + j * s.grad_axis[1], s.grad_axis[2], s.grad_inner, result, row.cells, row.inner)
+            h += group
 
 
 def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides, int64_t divisor, bint uniform,
           Py_ssize_t threads):
     """Fills grad: each cell the sum of g / divisor over the windows that cover it, of which there are three at most on an axis.
 
-    loops: addresses of quotient, spread and store; covers: per axis the ranges of windows over its cells, where adaptive.
+    loops: addresses of quotient, down, along and store; covers: per axis the ranges of windows over its cells, where adaptive.
     """
     cdef Share s
     cdef Py_ssize_t k, item, items = 1, each, reach
     cdef char* scratch
+    cdef int64_t* tables
     cdef const int64_t[:] firsts, counts
-    s.quotient, s.spread, s.store = <quotient_t> <size_t> loops[0], <spreads_t> <size_t> loops[1], <store_t> <size_t> loops[2]
+    s.quotient, s.down = <quotient_t> <size_t> loops[0], <down_t> <size_t> loops[1]
+    s.along, s.store = <along_t> <size_t> loops[2], <store_t> <size_t> loops[3]
     s.grad, s.g, s.size, s.sum = <char*> PyArray_DATA(grad), <char*> PyArray_DATA(g), PyArray_ITEMSIZE(grad), wide
     s.exact, s.divides, s.uniform, s.divisor = s.size == s.sum, divides, uniform, divisor
     outers, (s.inner, s.grad_inner, s.g_inner), pooled = view
@@ -480,6 +515,16 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         if covers[k] is not None:
             firsts, counts = covers[k]
             s.firsts[k], s.covers[k] = &firsts[0], &counts[0]
+    tables = <int64_t*> malloc(2 * (s.axis[0].n + s.axis[1].n) * sizeof(int64_t))
+    if tables == NULL:
+        raise MemoryError(f"{2 * (s.axis[0].n + s.axis[1].n)} numbers of windows")
+    reach = 0
+    for k in range(2):
+        if s.firsts[k] == NULL:
+            s.firsts[k], s.covers[k] = tables + reach, tables + reach + s.axis[k].n
+            for item in range(s.axis[k].n):
+                tables[reach + s.axis[k].n + item] = covering(&s.axis[k], item, tables + reach + item)
+            reach += 2 * s.axis[k].n
     if items * s.axis[0].n * s.axis[1].n * s.axis[2].n * s.inner < THREADED:
         threads = 1
     s.block = min(s.inner, ROW // wide)
@@ -494,11 +539,19 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         reach = s.axis[2].out if s.cells == s.axis[2].n else min(s.axis[2].out, 3 * s.cells)
     else:
         reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
-    s.capacity = (reach + 2 * MARGIN) * s.block
-    each = (((KEPT + 1) * s.capacity + s.cells * s.block + reach + 1) * wide + 63) & ~63
+    s.capacity = reach * s.block
+    s.flat = (uniform or not divides) and s.cells == s.axis[2].n and s.block == s.inner and (
+        s.g_axis[1] == s.axis[2].out * s.g_axis[2] and reach == s.axis[2].out)
+    s.kept = 4
+    while s.flat and 2 * s.kept * s.capacity * wide <= KEPT and s.kept < s.axis[1].out:
+        s.kept *= 2
+    s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
+    s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
+    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + 63) & ~63
     threads = max(1, min(threads, items))
     scratch = <char*> malloc(threads * each)
     if scratch == NULL:
+        free(tables)
         raise MemoryError(f"{threads * each} bytes of row buffers")
     with nogil:
         if threads == 1:
@@ -507,4 +560,5 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         else:
             for item in prange(items, schedule="static", num_threads=threads):
                 share_block(&s, item, scratch + threadid() * each)
+    free(tables)
     free(scratch)

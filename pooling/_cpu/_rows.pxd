@@ -73,5 +73,7 @@ ctypedef void (*scatter_t)(char* grad, const char* g, const char* index, const w
 # dst = g / n, or dst += with `more`: n per cell (each = 1), or one (0), or NULL.
 ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py_ssize_t inner_stride, Py_ssize_t cells,
                             Py_ssize_t inner, const char* n, Py_ssize_t each, int more) noexcept nogil
-# A row of cells from the one to three rows of windows that cover it (y and z may be NULL); sum: space for a row of windows.
-ctypedef void (*spreads_t)(char* dst, const char* x, const char* y, const char* z, char* sum, const spread_t*) noexcept nogil
+# The sum of one to three rows (y and z may be NULL).
+ctypedef void (*down_t)(char* dst, const char* x, const char* y, const char* z, Py_ssize_t n) noexcept nogil
+# Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros, or NULL.
+ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** x, Py_ssize_t rows, const spread_t*) noexcept nogil
