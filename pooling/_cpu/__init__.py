@@ -356,7 +356,7 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     grad = empty_like(x, x.shape, numpy_dtype(types.cell))
     if g.size and all(_few(axis) for axis in geometry.axes):
         axes, divisor, uniform = _axes(geometry, reduction)
-        covers = [axis.transposed().ranges() for axis, *_ in axes]
+        covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
         rows = ("quotient", types.cell, accumulate), ("down", accumulate), ("along", accumulate), ("store", accumulate, types.cell)
         loops = tuple([ROWS[row] for row in rows])
         size = DTYPES[accumulate].size
@@ -497,7 +497,7 @@ def scatter(
         grad[...] = 0
         return True
     indices = _integers(indices)
-    kind, size = indices.dtype.name, DTYPES[accumulate].size
+    kind, size = f"int{8 * indices.itemsize}", DTYPES[accumulate].size
     store = 0 if cells == accumulate else ROWS["store", accumulate, cells]
     loops, axes = (ROWS["check", kind], ROWS[loop, cells, accumulate, kind], store), _axes(geometry, SUM)[0]
     return _back.scatter(loops, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
@@ -508,5 +508,5 @@ def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
     indices = _integers(indices)
     if not indices.size:
         return True
-    loops, axes, places = (ROWS["check", indices.dtype.name], 0, 0), _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
+    loops, axes, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0), _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
     return _back.scatter(loops, places, axes, 0, 0, None, indices, indices, get_num_threads())
