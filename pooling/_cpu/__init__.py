@@ -357,8 +357,8 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     if g.size and all(_few(axis) for axis in geometry.axes):
         axes, divisor, uniform = _axes(geometry, reduction)
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
-        rows = ("quotient", types.cell, accumulate), ("down", accumulate), ("along", accumulate), ("store", accumulate, types.cell)
-        loops = tuple([ROWS[row] for row in rows])
+        sums = ROWS["down", accumulate], ROWS["along", accumulate]
+        loops = ROWS["quotient", types.cell, accumulate], *sums, ROWS["store", accumulate, types.cell]
         size = DTYPES[accumulate].size
         _back.share(loops, axes, covers, view(layout, grad, g), grad, g, size, divides, divisor, uniform, get_num_threads())
         return grad
@@ -508,5 +508,5 @@ def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
     indices = _integers(indices)
     if not indices.size:
         return True
-    loops, axes, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0), _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
-    return _back.scatter(loops, places, axes, 0, 0, None, indices, indices, get_num_threads())
+    loops, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0), view(layout, indices, indices, indices)
+    return _back.scatter(loops, places, _axes(geometry, SUM)[0], 0, 0, None, indices, indices, get_num_threads())

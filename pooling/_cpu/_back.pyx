@@ -119,14 +119,23 @@ cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t
     """The tables of these windows of a row, `wide` apart, repeated for the rows that are checked together."""
     cdef int32_t* lefts = tops + s.wide
     cdef int32_t* widths = lefts + s.wide
+    cdef const Axis* axis = &s.axis[2]
     cdef Py_ssize_t r, o, c, n = 0
-    cdef int64_t left, width
+    cdef int32_t left, width, stride = <int32_t> axis.stride
+    cdef bint plain = s.each == 1 and axis.starts == NULL
     for o in range(first, first + cells):
-        left = inside(&s.axis[2], o)
-        width = max(0, end(&s.axis[2], o) - left)
-        for c in range(s.each):
-            tops[n], lefts[n], widths[n] = 0, <int32_t> left, <int32_t> width
+        if n > 0 and plain and begin(axis, first + n) >= 0 and begin(axis, first + cells - 1) + axis.extent <= axis.n:
+            break
+        left = <int32_t> inside(axis, o)
+        width = <int32_t> max(0, end(axis, o) - left)
+        for _ in range(s.each):
+            tops[n], lefts[n], widths[n] = 0, left, width
             n += 1
+    if n < cells * s.each:   # all others lie inside
+        left, width = <int32_t> begin(axis, first + n), <int32_t> axis.extent
+        for c in range(cells - n):
+            tops[n + c], lefts[n + c], widths[n + c] = 0, left + <int32_t> c * stride, width
+        n = cells
     for r in range(1, s.rows):
         for c in range(n):
             tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c], widths[c]
