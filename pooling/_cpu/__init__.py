@@ -356,8 +356,9 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     grad = empty_like(x, x.shape, numpy_dtype(types.cell))
     if g.size and all(_few(axis) for axis in geometry.axes):
         axes, divisor, uniform = _axes(geometry, reduction)
-        covers = [axis.transposed().ranges() for axis, *_ in axes]
-        loops = ROWS["quotient", types.cell, accumulate], ROWS["spread", accumulate], ROWS["store", accumulate, types.cell]
+        covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
+        sums = ROWS["down", accumulate], ROWS["along", accumulate]
+        loops = ROWS["quotient", types.cell, accumulate], *sums, ROWS["store", accumulate, types.cell]
         size = DTYPES[accumulate].size
         _back.share(loops, axes, covers, view(layout, grad, g), grad, g, size, divides, divisor, uniform, get_num_threads())
         return grad
@@ -496,9 +497,10 @@ def scatter(
         grad[...] = 0
         return True
     indices = _integers(indices)
-    store, size = (0 if cells == accumulate else ROWS["store", accumulate, cells]), DTYPES[accumulate].size
-    rows, axes = ROWS[loop, cells, accumulate, indices.dtype.name], _axes(geometry, SUM)[0]
-    return _back.scatter(rows, store, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
+    kind, size = f"int{8 * indices.itemsize}", DTYPES[accumulate].size
+    store = 0 if cells == accumulate else ROWS["store", accumulate, cells]
+    loops, axes = (ROWS["check", kind], ROWS[loop, cells, accumulate, kind], store), _axes(geometry, SUM)[0]
+    return _back.scatter(loops, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
 
 
 def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
@@ -506,5 +508,5 @@ def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
     indices = _integers(indices)
     if not indices.size:
         return True
-    rows, axes, places = ROWS["check", indices.dtype.name], _axes(geometry, SUM)[0], view(layout, indices, indices, indices)
-    return _back.scatter(rows, 0, places, axes, 0, 0, None, indices, indices, get_num_threads())
+    loops, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0), view(layout, indices, indices, indices)
+    return _back.scatter(loops, places, _axes(geometry, SUM)[0], 0, 0, None, indices, indices, get_num_threads())

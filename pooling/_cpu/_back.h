@@ -6,24 +6,37 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { POOLING_MARGIN = 4 }; /* zeros at both ends of a row of shares: more than the windows that cover one cell */
+enum { POOLING_MARGIN = 4 }; /* zeros at both ends of a row of sums: more than the windows that cover one cell */
 
-/* One row of windows, which differ along W alone. Strides in bytes; [3] is D, H, W. */
+/* How indices are checked: all at once in vectors of 32 bits, by as little as decides; or one by one. */
+enum { POOLING_BY_SPAN, POOLING_BY_ROWS, POOLING_BY_DEPTH, POOLING_SINGLY };
+enum { POOLING_EXACT = 1 << 21 }; /* numbers below it are divided exactly in float */
+
+/* Windows in row-major order: one row of them, or several that lie dense. Strides in bytes; [3] is D, H, W. */
 typedef struct {
-    int64_t n[3], start[3], extent[3], dilation[3]; /* the cells start, start + dilation ... below start + extent */
+    int64_t n[3], start[3], extent[3], dilation[3]; /* of the first row: the cells start, start + dilation ... below start + extent */
     int64_t plane;
-    double by_row, by_height;       /* 1 / n[2], 1 / n[1] */
-    int deep;                       /* D has cells, or a window gaps */
     int64_t stride, before;         /* window o begins at cell o * stride - before, */
     const int64_t *starts, *counts; /* or at starts[o] and has counts[o] cells, where these are not NULL */
     ptrdiff_t inner, apart, inner_apart; /* apart: from one cell of a plane to the next */
     ptrdiff_t g_cell, g_inner, i_cell, i_inner;
+    ptrdiff_t ahead, fresh;   /* bytes to the indices that are read next; lines of the result to call for beside a line of indices, */
+    const char* soon;         /* from here on */
+    double by_row, by_height; /* 1 / n[2], 1 / n[1] */
+    /* All for vectors: legal cells lie in base .. base + span, whose first cell is in row `row` and depth `depth` of a window that
+     * has `high` rows. Of each window, or each index where `flat`: its first row, counted from the first window's one, its first
+     * cell in the row, and the number of cells from there on. */
+    int kind, flat;
+    uint32_t base, span, high;
+    int32_t row, depth, width, height, gap[3];
+    float by_width, by_rows, by_gap[3];
+    const int32_t *tops, *lefts, *widths;
 } windows_t;
 
 /* A row of cells, each the sum of the windows that cover it: the row holds those from window `first` on. */
 typedef struct {
     ptrdiff_t cells, inner;
-    ptrdiff_t windows;              /* in the row, with a margin at both ends */
+    ptrdiff_t windows;              /* in the row */
     ptrdiff_t kernel, stride, lead; /* lead: from the start of window `first` to the row's first cell */
     int64_t first;
     const int64_t *firsts, *covers; /* of each cell, where the windows are adaptive, else NULL */
@@ -42,28 +55,38 @@ static inline int pooling_legal(const windows_t* w, int64_t at, int64_t start, i
     if ((uint64_t)at >= (uint64_t)w->plane) return 0;
     row = pooling_quotient(at, w->by_row);
     at -= row * w->n[2];
-    if (!w->deep) return (uint64_t)(at - start) < (uint64_t)extent && (uint64_t)(row - w->start[1]) < (uint64_t)w->extent[1];
     depth = pooling_quotient(row, w->by_height);
     return pooling_within(at, start, extent, w->dilation[2]) &&
         pooling_within(row - depth * w->n[1], w->start[1], w->extent[1], w->dilation[1]) &&
         pooling_within(depth, w->start[0], w->extent[0], w->dilation[0]);
 }
 
-/* The same for a row of windows without gaps or depth: rows of cells found by a product, exact while
- * cell * width < 2**32; one row needs none. */
-typedef struct {
-    uint64_t magic, width, base, span, extent;
-} pooling_rows;
+/* cell / n by a product with 1 / n. What is not below POOLING_EXACT gives some small number. */
+static inline int32_t pooling_part(uint32_t cell, float by) {
+    return (int32_t)(((float)(int32_t)(cell & (2 * POOLING_EXACT - 1)) + 0.5f) * by);
+}
 
-static inline int pooling_simple(const windows_t* w, pooling_rows* r) {
-    const int64_t top = w->start[1] < 0 ? 0 : w->start[1], rows = w->start[1] + w->extent[1] - top;
-    if (w->deep || w->starts || (rows > 1 && rows * w->n[2] >= ((int64_t)1 << 32) / w->n[2])) return 0;
-    r->width = (uint64_t)w->n[2];
-    r->magic = rows > 1 ? (((uint64_t)1 << 32) + r->width - 1) / r->width : 0;
-    r->base = (uint64_t)top * r->width;
-    r->span = (uint64_t)rows * r->width;
-    r->extent = (uint64_t)w->extent[2];
-    return 1;
+/* The same as pooling_legal, or -1, in 32 bits and without a branch. */
+static inline int pooling_allowed(const windows_t* w, uint32_t at, int32_t top, int32_t left, uint32_t width, int kind) {
+    const uint32_t cell = at - w->base;
+    int legal = cell < w->span;
+    if (kind >= POOLING_BY_ROWS) {
+        int32_t row = pooling_part(cell, w->by_width), depth = 0;
+        const uint32_t column = cell - (uint32_t)row * (uint32_t)w->width - (uint32_t)left;
+        if (kind == POOLING_BY_DEPTH) {
+            depth = pooling_part((uint32_t)row, w->by_rows);
+            row -= depth * w->height;
+            depth += w->depth;
+        }
+        row += w->row - top;
+        legal &= (column < width) & ((uint32_t)row < w->high);
+        if (kind == POOLING_BY_DEPTH) {
+            legal &= pooling_part((uint32_t)depth, w->by_gap[0]) * w->gap[0] == depth;
+            legal &= pooling_part((uint32_t)row, w->by_gap[1]) * w->gap[1] == row;
+            legal &= pooling_part(column, w->by_gap[2]) * w->gap[2] == (int32_t)column;
+        }
+    }
+    return legal | (at == 0xffffffffu);
 }
 
 #endif

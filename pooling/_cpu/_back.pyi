@@ -11,8 +11,7 @@ from pooling._cpu._views import View
 _Array = np.ndarray[Any, Any]
 
 def scatter(
-    loop: int,
-    store: int,
+    loops: tuple[int, int, int],
     view: View,
     axes: list[Row],
     apart: int,
@@ -23,7 +22,7 @@ def scatter(
     threads: int,
 ) -> bool: ...
 def share(
-    loops: tuple[int, int, int],
+    loops: tuple[int, ...],
     axes: list[Row],
     covers: list[tuple[array[int], array[int]] | None],
     view: View,

@@ -1,21 +1,21 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The way back: gradients to the cells that indices name (scatter), and to every cell of a window alike (share).
 
-Both fill a new result in one pass. A scatter reads each index once: it checks it and adds. The cells that its next windows can
-reach are set to zero just before, while they are in cache; where sums are wider than the result's cells, they are made in a
+Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache. The
+cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made in a
 band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
 decides): rows of shares are divided once, kept while they are needed, added down, and then along the row.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport MARGIN, quotient_t, scatter_t, spread_t, spreads_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -23,17 +23,20 @@ cdef extern from "_build.h":
 
 
 cdef enum:
-    PIECE = 4096              # windows of a row that are scattered before the next ones, where a plane is one row
+    GROUP = 1 << 10           # indices that are checked, and then scattered, before the next ones: they stay in a core's first-level cache
+    FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
-    KEPT = 4                  # rows of shares that are kept, a power of two above three
+    KEPT = 1 << 13            # bytes of rows of shares that are kept, or four rows
+    SUMS = 8                  # rows of sums that are made before the first of them is read, in vectors across those written
 
 
 # ---- scatter -------------------------------------------------------------------------------------------------
 
 
 cdef struct Scatter:
-    scatter_t loop
+    check_t check             # NULL where the indices are known to be good
+    scatter_t loop            # NULL where they are checked, and that is all
     store_t store             # rounds sums to the result; NULL where they are made in the result itself
     char* grad
     const char* g
@@ -43,13 +46,20 @@ cdef struct Scatter:
     Py_ssize_t grad_outer[OUTERS]
     Py_ssize_t g_outer[OUTERS]
     Py_ssize_t i_outer[OUTERS]
-    Py_ssize_t inner, grad_inner, g_inner, i_inner, block
+    Py_ssize_t inner, grad_inner, block, blocks
     Py_ssize_t g_axis[3]
     Py_ssize_t i_axis[3]
     Py_ssize_t apart, size, sum
     Py_ssize_t capacity       # cells of a band
+    Py_ssize_t rows, piece    # windows that are checked together, and scattered: rows of them, or some of a row
+    Py_ssize_t wide           # entries of their tables: `each` for a window
+    Py_ssize_t each
+    Py_ssize_t index          # bytes
+    bint ahead                # the result's next cells lie right behind the ones that are filled
+    bint kept                 # the tables are of all windows of a row, made once for all planes
     Axis axis[3]
     int level                 # the axis along which a band moves
+    windows_t row             # what all windows have in common
 
 
 cdef inline int64_t begin(const Axis* axis, int64_t o) noexcept nogil:
@@ -59,6 +69,12 @@ cdef inline int64_t begin(const Axis* axis, int64_t o) noexcept nogil:
 cdef inline int64_t end(const Axis* axis, int64_t o) noexcept nogil:
     """Where the axis or the window ends."""
     return min(axis.n, begin(axis, o) + (axis.counts[o] if axis.counts != NULL else axis.extent))
+
+
+cdef inline int64_t inside(const Axis* axis, int64_t o) noexcept nogil:
+    """A window's first cell that is not padding, or where the window ends."""
+    cdef int64_t start = begin(axis, o)
+    return start if start >= 0 else min(end(axis, o), start + (axis.dilation - 1 - start) // axis.dilation * axis.dilation)
 
 
 cdef void zero(char* place, Py_ssize_t apart, Py_ssize_t inner_apart, Py_ssize_t size, Py_ssize_t inner, Py_ssize_t cells) noexcept nogil:
@@ -76,121 +92,242 @@ cdef void zero(char* place, Py_ssize_t apart, Py_ssize_t inner_apart, Py_ssize_t
                 memset(place + c * apart + i * inner_apart, 0, size)
 
 
+cdef int kind_of(const Scatter* s, Py_ssize_t rows) noexcept nogil:
+    """How the indices of so many rows of windows can be checked."""
+    cdef const Axis* axis
+    cdef Py_ssize_t k, cells = 1
+    cdef bint gaps = False, lines, long = False
+    cdef bint whole[3]
+    for k in range(3):
+        axis = &s.axis[k]
+        gaps |= axis.dilation > 1 and axis.kernel > 1
+        whole[k] = axis.starts == NULL and begin(axis, axis.out - 1) <= 0 and end(axis, 0) == axis.n
+        long |= min(axis.n, axis.extent) >= EXACT
+    lines = s.axis[0].n > 1 or min(s.axis[1].n, s.axis[1].extent + (rows - 1) * s.axis[1].stride) > 1
+    cells = min(s.axis[0].n, s.axis[0].extent) * s.axis[2].n * (
+        s.axis[1].n if s.axis[0].n > 1 else min(s.axis[1].n, s.axis[1].extent + (rows - 1) * s.axis[1].stride))
+    if s.row.plane >= <int64_t> 1 << 31:
+        return SINGLY
+    if whole[2] and not gaps and (whole[1] or (rows == 1 and s.axis[0].n == 1)):
+        return BY_SPAN
+    if (lines and cells >= EXACT) or (gaps and long):
+        return SINGLY
+    return BY_DEPTH if gaps or s.axis[0].n > 1 else BY_ROWS
+
+
+cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t cells) noexcept nogil:
+    """The tables of these windows of a row, `wide` apart, repeated for the rows that are checked together."""
+    cdef int32_t* lefts = tops + s.wide
+    cdef int32_t* widths = lefts + s.wide
+    cdef const Axis* axis = &s.axis[2]
+    cdef Py_ssize_t r, o, c, n = 0
+    cdef int32_t left, width, stride = <int32_t> axis.stride
+    cdef bint plain = s.each == 1 and axis.starts == NULL
+    for o in range(first, first + cells):
+        if n > 0 and plain and begin(axis, first + n) >= 0 and begin(axis, first + cells - 1) + axis.extent <= axis.n:
+            break
+        left = <int32_t> inside(axis, o)
+        width = <int32_t> max(0, end(axis, o) - left)
+        for _ in range(s.each):
+            tops[n], lefts[n], widths[n] = 0, left, width
+            n += 1
+    if n < cells * s.each:   # all others lie inside
+        left, width = <int32_t> begin(axis, first + n), <int32_t> axis.extent
+        for c in range(cells - n):
+            tops[n + c], lefts[n + c], widths[n + c] = 0, left + <int32_t> c * stride, width
+        n = cells
+    for r in range(1, s.rows):
+        for c in range(n):
+            tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c], widths[c]
+
+
+cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows) noexcept nogil:
+    """Tells the check of some rows of windows."""
+    cdef int64_t low = inside(&s.axis[1], h), stop = end(&s.axis[1], h + rows - 1), front = inside(&s.axis[0], d)
+    row.start[0], row.start[1] = begin(&s.axis[0], d), begin(&s.axis[1], h)
+    row.extent[0], row.extent[1] = end(&s.axis[0], d) - row.start[0], end(&s.axis[1], h) - row.start[1]
+    if rows > 1:
+        low = max(0, row.start[1])
+    if row.n[0] > 1:
+        row.base, row.span = <uint32_t> (front * row.n[1] * row.n[2]), <uint32_t> ((end(&s.axis[0], d) - front) * row.n[1] * row.n[2])
+        row.row = 0
+    else:
+        row.base, row.span, row.row = <uint32_t> (low * row.n[2]), <uint32_t> (max(0, stop - low) * row.n[2]), <int32_t> low
+    # Several rows: those of a window are told by the table, whose first entry is the first window's start.
+    row.row -= <int32_t> (low if rows == 1 else row.start[1])
+    row.high = <uint32_t> (max(0, stop - low) if rows == 1 else s.axis[1].extent)
+
+
 cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcept nogil:
-    """One plane, or a block of its inner cells: its windows in row-major order. 1 where an index is not of its window."""
+    """One plane, or a block of its inner cells: its windows in row-major order. 1 where an index is not of its window.
+
+    scratch: what the thread knows of the windows, their tables where they are not kept, and the band.
+    """
     cdef char* grad = s.grad
     cdef const char* g = s.g
     cdef const char* i = s.i
-    cdef windows_t row
-    cdef Py_ssize_t k, d, h, o, piece, wrong, blocks = (s.inner + s.block - 1) // s.block
+    cdef const char* index
+    cdef const char* from_g
+    cdef windows_t* row = <windows_t*> scratch
+    cdef int32_t* tables = <int32_t*> (scratch + sizeof(windows_t))
+    cdef Py_ssize_t k, d, h, o, rows, cells, at
     cdef Py_ssize_t low, high, base = 0, top = 0   # of the windows' cells; of the cells that the band holds
     cdef char* sums
-    row.inner = min(s.block, s.inner - item % blocks * s.block)
-    grad += item % blocks * s.block * s.grad_inner
-    g += item % blocks * s.block * s.g_inner
-    i += item % blocks * s.block * s.i_inner
-    item //= blocks
+    if s.blocks > 1:
+        at, item = item % s.blocks * s.block, item // s.blocks
+        row.inner = min(s.block, s.inner - at)
+        grad += at * s.grad_inner
+        g += at * row.g_inner
+        i += at * row.i_inner
     for k in range(s.outers - 1, -1, -1):
-        grad += item % s.outer[k] * s.grad_outer[k]
-        g += item % s.outer[k] * s.g_outer[k]
-        i += item % s.outer[k] * s.i_outer[k]
-        item //= s.outer[k]
-    row.deep = s.axis[0].n > 1
-    for k in range(3):
-        row.n[k], row.extent[k], row.dilation[k] = s.axis[k].n, s.axis[k].extent, s.axis[k].dilation
-        row.deep |= row.dilation[k] > 1
-    row.plane = row.n[0] * row.n[1] * row.n[2]
-    row.by_row, row.by_height = 1.0 / row.n[2], 1.0 / row.n[1]
-    row.stride, row.before, row.starts, row.counts = s.axis[2].stride, s.axis[2].before, s.axis[2].starts, s.axis[2].counts
-    row.g_cell, row.g_inner, row.i_cell, row.i_inner = s.g_axis[2], s.g_inner, s.i_axis[2], s.i_inner
-    row.apart, row.inner_apart, sums = row.inner * s.sum, s.sum, scratch
-    if s.store == NULL:
-        row.apart, row.inner_apart, sums = s.apart, s.grad_inner, grad
-    piece = s.axis[2].out if s.level < 2 else PIECE
+        at = item
+        if k > 0:
+            at, item = item % s.outer[k], item // s.outer[k]
+        grad += at * s.grad_outer[k]
+        g += at * s.g_outer[k]
+        i += at * s.i_outer[k]
+    scratch += sizeof(windows_t)
+    if not s.kept:
+        scratch += 12 * s.wide
+        row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
+    sums = grad
+    if s.store != NULL:
+        row.apart, row.inner_apart, sums = row.inner * s.sum, s.sum, scratch
     for d in range(s.axis[0].out):
-        row.start[0] = begin(&s.axis[0], d)
-        row.extent[0] = end(&s.axis[0], d) - row.start[0]
-        for h in range(s.axis[1].out):
-            row.start[1] = begin(&s.axis[1], h)
-            row.extent[1] = end(&s.axis[1], h) - row.start[1]
-            o = 0
+        for k in range((s.axis[1].out + s.rows - 1) // s.rows):
+            h, o = k * s.rows, 0
+            rows = min(s.rows, s.axis[1].out - h)
+            aim(s, row, d, h, rows)
             while o < s.axis[2].out:
-                if s.grad != NULL:
+                cells = min(s.piece, s.axis[2].out - o)
+                index = i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2]
+                if s.check != NULL:
+                    if s.kept:
+                        row.tops, row.lefts = s.row.tops + o * s.each, s.row.lefts + o * s.each
+                        row.widths = s.row.widths + o * s.each
+                    elif row.kind != SINGLY and row.kind != BY_SPAN:
+                        tabulate(s, tables, o, cells)
+                    if s.check(index, row, o, cells * rows):
+                        return 1
+                if s.loop != NULL:
                     if s.level == 2:
-                        low, high = max(0, begin(&s.axis[2], o)), end(&s.axis[2], min(s.axis[2].out, o + piece) - 1)
+                        low, high = max(0, begin(&s.axis[2], o)), end(&s.axis[2], o + cells - 1)
                     elif s.level == 1:
-                        low, high = max(0, row.start[1]) * row.n[2], (row.start[1] + row.extent[1]) * row.n[2]
+                        low, high = max(0, row.start[1]) * row.n[2], end(&s.axis[1], h + rows - 1) * row.n[2]
                     else:
-                        low = max(0, row.start[0]) * row.n[1] * row.n[2]
-                        high = (row.start[0] + row.extent[0]) * row.n[1] * row.n[2]
+                        low, high = max(0, row.start[0]) * row.n[1] * row.n[2], end(&s.axis[0], d) * row.n[1] * row.n[2]
                     if s.store != NULL and high - base > s.capacity:
-                        k = min(low, top)
-                        s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, k - base, row.inner)
-                        memmove(scratch, scratch + (k - base) * row.apart, (top - k) * row.apart)
-                        zero(grad + k * s.apart, s.apart, s.grad_inner, s.size, row.inner, low - k)
+                        at = min(low, top)
+                        s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, at - base, row.inner)
+                        memmove(scratch, scratch + (at - base) * row.apart, (top - at) * row.apart)
+                        zero(grad + at * s.apart, s.apart, s.grad_inner, s.size, row.inner, low - at)
                         base, top = low, max(low, top)
                     CHECK(s.store == NULL or (base <= low and high - base <= s.capacity))
+                    row.ahead = cells * rows * row.inner * s.index
                     if high > top:
                         zero(sums + (top - base) * row.apart, row.apart, row.inner_apart, s.sum, row.inner, high - top)
+                        row.fresh = (high - top) * row.apart // row.ahead if s.ahead else 0
                         top = high
-                wrong = s.loop(sums - base * row.apart, g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2],
-                               i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2], &row, o, min(piece, s.axis[2].out - o))
-                if wrong:
-                    return 1
-                o += piece
-    if s.grad != NULL:
+                    row.soon = sums + (top - base) * row.apart
+                    from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
+                    s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
+                o += cells
+    if s.loop != NULL:
         if s.store != NULL:
             s.store(grad + base * s.apart, s.apart, s.grad_inner, scratch, top - base, row.inner)
         zero(grad + top * s.apart, s.apart, s.grad_inner, s.size, row.inner, row.plane - top)
     return 0
 
 
-def scatter(Py_ssize_t loop, Py_ssize_t store, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g,
-            ndarray i, Py_ssize_t threads):
+def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
     """Zeros with grad[index] += g or = g, as the loop at that address does; False where an index is not of its window.
 
-    The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a sum, which `store` rounds, where it is not 0.
-    Where grad is None, indices are checked, and that is all.
+    loops: addresses of check, loop and store, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a
+    sum. Where grad is None, indices are checked, and that is all.
     """
     cdef Scatter s
-    cdef Py_ssize_t k, item, blocks, items = 1, windows = 1, plane = 1, reach, wrong = 0
+    cdef windows_t* row = &s.row
+    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many
     cdef char* scratch
-    s.loop, s.store = <scatter_t> <size_t> loop, <store_t> <size_t> store
+    cdef int32_t* tables
+    cdef bint dense
+    s.check, s.loop, s.store = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1], <store_t> <size_t> loops[2]
     s.grad = NULL if grad is None else <char*> PyArray_DATA(grad)
     s.g, s.i, s.apart = <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
     s.size, s.sum = 0 if grad is None else PyArray_ITEMSIZE(grad), wide
-    outers, (s.inner, s.grad_inner, s.g_inner, s.i_inner), pooled = view
+    outers, (s.inner, s.grad_inner, row.g_inner, row.i_inner), pooled = view
     s.outers = len(outers)
     for k in range(s.outers):
         s.outer[k], s.grad_outer[k], s.g_outer[k], s.i_outer[k] = outers[k]
         items *= s.outer[k]
+    row.plane = 1
     for k in range(3):
         lay(&s.axis[k], axes[k])
         _, s.g_axis[k], s.i_axis[k] = pooled[k]
         windows *= s.axis[k].out
-        plane *= s.axis[k].n
+        row.n[k], row.extent[k], row.dilation[k] = s.axis[k].n, s.axis[k].extent, s.axis[k].dilation
+        row.gap[k] = s.axis[k].dilation if s.axis[k].kernel > 1 else 1
+        row.by_gap[k] = 1 / <float> row.gap[k]
+        row.plane *= row.n[k]
     s.level = 0
     while s.level < 2 and s.axis[s.level].n == 1 and s.axis[s.level].out == 1:
         s.level += 1
-    if items * max(windows, plane) * s.inner < THREADED:
+    if items * max(windows, row.plane) * s.inner < THREADED:
         threads = 1
     # Few planes: their inner cells are shared out, a cache line or more to each.
-    blocks = min(max(1, 4 * threads // items), max(1, s.inner // 32)) if threads > 1 else 1
-    s.block = (s.inner + blocks - 1) // blocks
+    s.blocks = min(max(1, 4 * threads // items), max(1, s.inner // 32)) if threads > 1 else 1
+    s.block = (s.inner + s.blocks - 1) // s.blocks
+    # Many windows are checked at once: short rows together, where they lie one after the other.
+    dense = s.g_axis[1] == s.axis[2].out * s.g_axis[2] and s.i_axis[1] == s.axis[2].out * s.i_axis[2]
+    s.rows = 1
+    if dense and s.level < 2 and s.axis[1].starts == NULL and max(s.axis[1].extent, s.axis[1].stride, s.axis[1].before) < EXACT:
+        s.rows = min(s.axis[1].out, max(1, GROUP // (s.axis[2].out * s.inner)))
+    if kind_of(&s, s.rows) == SINGLY:
+        s.rows = 1
+    row.kind = kind_of(&s, s.rows)
+    s.piece = min(s.axis[2].out, max(1, GROUP // s.block)) if s.rows == 1 else s.axis[2].out
     s.capacity = 0
     if s.store != NULL:
-        reach = s.axis[s.level].extent + (min(PIECE, s.axis[2].out) - 1) * s.axis[2].stride if s.level == 2 else s.axis[s.level].extent
+        reach = s.axis[s.level].extent
+        if s.level == 2:
+            reach += (s.piece - 1) * s.axis[2].stride
+        elif s.level == 1:
+            reach += (s.rows - 1) * s.axis[1].stride
         reach = min(reach, s.axis[s.level].n)
         for k in range(s.level + 1, 3):
             reach *= s.axis[k].n
         s.block = min(s.block, max(32, BAND // reach // 32 * 32))
-        s.capacity = min(plane, max(2 * reach, BAND // s.block))
-    items *= (s.inner + s.block - 1) // s.block
+        s.capacity = min(row.plane, max(2 * reach, BAND // s.block))
+    s.blocks = (s.inner + s.block - 1) // s.block
+    row.inner, row.apart, row.inner_apart = s.block, s.apart, s.grad_inner
+    row.stride, row.before, row.starts, row.counts = s.axis[2].stride, s.axis[2].before, s.axis[2].starts, s.axis[2].counts
+    row.g_cell, row.i_cell = s.g_axis[2], s.i_axis[2]
+    row.by_row, row.by_height = 1.0 / row.n[2], 1.0 / row.n[1]
+    row.width, row.height = <int32_t> row.n[2], <int32_t> row.n[1]
+    row.by_width = 0 if row.n[0] == 1 and row.n[1] == 1 else 1 / <float> row.n[2]
+    row.by_rows = 0 if row.n[0] == 1 else 1 / <float> row.n[1]
+    row.depth = 0
+    s.index = size = PyArray_ITEMSIZE(i)
+    s.ahead = s.store == NULL and s.blocks == 1
+    row.ahead = row.fresh = 0
+    row.flat = row.kind != SINGLY and (s.inner == 1 or (s.inner < FEW and row.i_inner == size and row.i_cell == s.inner * size))
+    s.each = s.inner if row.flat else 1
+    s.kept = s.axis[2].out * s.rows * s.each <= 4 * GROUP or row.kind == SINGLY or row.kind == BY_SPAN
+    many = s.axis[2].out if s.kept else s.piece
+    s.wide = 1 if row.kind == SINGLY or row.kind == BY_SPAN else many * s.rows * s.each
+    items *= s.blocks
     threads = max(1, min(threads, items))
-    scratch = <char*> malloc(threads * s.capacity * s.block * wide + 1)
+    size = (sizeof(windows_t) + s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + 63) & ~63
+    scratch = <char*> malloc(threads * size + 12 * s.wide)
     if scratch == NULL:
-        raise MemoryError(f"{threads * s.capacity * s.block * wide} bytes for the sums of a gradient")
+        raise MemoryError(f"{threads * size} bytes for the sums of a gradient")
+    tables = <int32_t*> (scratch + threads * size)
+    row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
+    for k in range(threads):
+        memcpy(scratch + k * size, row, sizeof(windows_t))
     with nogil:
+        if s.kept and s.wide > 1:
+            tabulate(&s, tables, 0, s.axis[2].out)
         if threads == 1:
             for item in range(items):
                 wrong |= scatter_block(&s, item, scratch)
@@ -198,7 +335,7 @@ def scatter(Py_ssize_t loop, Py_ssize_t store, view, list axes, Py_ssize_t apart
                     break
         else:
             for item in prange(items, schedule="dynamic", num_threads=threads):
-                wrong |= scatter_block(&s, item, scratch + threadid() * s.capacity * s.block * s.sum)
+                wrong |= scatter_block(&s, item, scratch + threadid() * size)
     free(scratch)
     return wrong == 0
 
@@ -208,7 +345,8 @@ def scatter(Py_ssize_t loop, Py_ssize_t store, view, list axes, Py_ssize_t apart
 
 cdef struct Share:
     quotient_t quotient
-    spreads_t spread
+    down_t down
+    along_t along
     store_t store
     char* grad
     const char* g
@@ -220,7 +358,7 @@ cdef struct Share:
     Py_ssize_t grad_axis[3]
     Py_ssize_t g_axis[3]
     Axis axis[3]
-    const int64_t* firsts[3]  # adaptive: the windows of each cell, else NULL
+    const int64_t* firsts[3]  # the windows of each cell; along W NULL where they slide
     const int64_t* covers[3]
     Py_ssize_t size, sum      # bytes of a result's cell and of an accumulator
     bint exact                # the sums are the result
@@ -228,16 +366,16 @@ cdef struct Share:
     int64_t divisor
     Py_ssize_t block, cells, rows           # of one item
     Py_ssize_t grid[3]                      # items of one plane: rows, cells, inner
-    Py_ssize_t capacity                     # cells of a row of windows, with its margins, times inner
+    Py_ssize_t capacity                     # windows of a row times inner
+    Py_ssize_t pitch                        # bytes of a row of sums, with its margins
+    Py_ssize_t together                     # rows of sums that are made before the first of them is read
+    Py_ssize_t kept                         # rows of windows that are kept, a power of two above three
+    bint flat                               # neighbouring rows of windows lie one after the other, and are divided by the same
 
 
-cdef Py_ssize_t covering(const Share* s, int k, int64_t cell, int64_t* first) noexcept nogil:
-    """The first of the windows that cover a cell of an axis, and their number."""
-    cdef const Axis* axis = &s.axis[k]
+cdef Py_ssize_t covering(const Axis* axis, int64_t cell, int64_t* first) noexcept nogil:
+    """The first of the sliding windows that cover a cell of an axis, and their number."""
     cdef int64_t last
-    if s.firsts[k] != NULL:
-        first[0] = s.firsts[k][cell]
-        return s.covers[k][cell]
     cell += axis.before
     last = min(cell // axis.stride, axis.out - 1)
     first[0] = 0 if cell < axis.kernel else (cell - axis.kernel) // axis.stride + 1
@@ -254,24 +392,44 @@ cdef void divisors(const Share* s, char* n, int64_t factor, Py_ssize_t first, Py
             (<double*> n)[o] = <double> (factor * s.axis[2].divisors[first + o])
 
 
+cdef void divide(const Share* s, const spread_t* row, char* shares, const char* g, char* n, int64_t* divided, int64_t depth,
+                 Py_ssize_t deep, int64_t height, Py_ssize_t rows) noexcept nogil:
+    """Some rows of shares, of windows one below the other: those of `deep` windows added up."""
+    cdef Py_ssize_t j, k, high = rows if s.flat and row.windows == s.axis[2].out else 1, size = row.windows * row.inner * s.sum
+    cdef int64_t factor
+    for k in range(rows // high):
+        for j in range(deep):
+            if s.divides and not s.uniform:
+                factor = s.axis[0].divisors[depth + j] * s.axis[1].divisors[height + k] * s.divisor
+                if factor != divided[0]:
+                    divisors(s, n, factor, row.first, row.windows)
+                    divided[0] = factor
+            s.quotient(shares + k * size, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[2], s.g_inner,
+                       high * row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+
+
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """A band of the rows of one plane, some of their cells, some of their inner cells."""
     cdef char* grad = s.grad
     cdef const char* g = s.g
-    cdef const char* place
-    cdef char* sum = scratch + KEPT * s.capacity * s.sum
-    cdef char* result = sum + s.capacity * s.sum
+    cdef char* sums = scratch + s.kept * s.capacity * s.sum
+    cdef char* result = sums + (s.together + 1) * s.pitch
     cdef char* n = result + s.cells * s.block * s.sum
     cdef char* into
+    cdef char* place
     cdef char* rows[3]
     cdef spread_t row
-    cdef int64_t kept[KEPT]
-    cdef int64_t first, last, d, h, depth, height, factor, divided = 0
-    cdef Py_ssize_t b, c, r, k, j, deep, high, windows
+    cdef int64_t first, last, d, h, depth, height, until, divided = 0, stop, done, summed
+    cdef Py_ssize_t b, c, r, k, j, deep, high, windows, size, group, sum = 0
+    cdef const char* made[SUMS]
     cdef bint dense
-    b, item = item % s.grid[2], item // s.grid[2]
-    c, item = item % s.grid[1], item // s.grid[1]
-    r, item = item % s.grid[0], item // s.grid[0]
+    b = c = r = 0
+    if s.grid[2] > 1:
+        b, item = item % s.grid[2], item // s.grid[2]
+    if s.grid[1] > 1:
+        c, item = item % s.grid[1], item // s.grid[1]
+    if s.grid[0] > 1:
+        r, item = item % s.grid[0], item // s.grid[0]
     row.inner, row.cells = min(s.block, s.inner - b * s.block), min(s.cells, s.axis[2].n - c * s.cells)
     grad += b * s.block * s.grad_inner + c * s.cells * s.grad_axis[2]
     g += b * s.block * s.g_inner
@@ -280,21 +438,25 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
         g += item % s.outer[k] * s.g_outer[k]
         item //= s.outer[k]
     row.firsts, row.covers = NULL, NULL
-    row.kernel, row.stride = s.axis[2].kernel, s.axis[2].stride
+    row.kernel, row.stride, row.lead = s.axis[2].kernel, s.axis[2].stride, 0
+    k = c * s.cells
     if s.firsts[2] != NULL:
-        row.firsts, row.covers = s.firsts[2] + c * s.cells, s.covers[2] + c * s.cells
-    windows = covering(s, 2, (c * s.cells) + row.cells - 1, &last)
-    last += windows - 1
-    covering(s, 2, c * s.cells, &first)
-    row.lead = 0
-    if row.firsts == NULL:
-        first = min(first, (c * s.cells + s.axis[2].before) // s.axis[2].stride)
-        row.lead = c * s.cells + s.axis[2].before - first * s.axis[2].stride
-    row.first, windows = first, max(0, min(last, s.axis[2].out - 1) - first + 1)
-    row.windows = windows + 2 * MARGIN
+        row.firsts, row.covers = s.firsts[2] + k, s.covers[2] + k
+        first, last = row.firsts[0], row.firsts[row.cells - 1] + row.covers[row.cells - 1] - 1
+    else:
+        windows = covering(&s.axis[2], k + row.cells - 1, &last)
+        last += windows - 1
+        covering(&s.axis[2], k, &first)
+        first = min(first, (k + s.axis[2].before) // s.axis[2].stride)
+        row.lead = k + s.axis[2].before - first * s.axis[2].stride
+    row.first, row.windows = first, max(0, min(last, s.axis[2].out - 1) - first + 1)
     CHECK(row.windows * row.inner <= s.capacity)
-    g += first * s.g_axis[2] if windows > 0 else 0
-    memset(scratch, 0, KEPT * s.capacity * s.sum)
+    size = row.windows * row.inner * s.sum
+    g += first * s.g_axis[2] if row.windows > 0 else 0
+    into = sums + MARGIN * row.inner * s.sum
+    for k in range(s.together + 1):
+        memset(sums + k * s.pitch, 0, MARGIN * row.inner * s.sum)
+        memset(sums + k * s.pitch + MARGIN * row.inner * s.sum + size, 0, MARGIN * row.inner * s.sum)
     if s.divides and s.uniform:
         if s.sum == sizeof(float):
             (<float*> n)[0] = <float> s.divisor
@@ -302,49 +464,52 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             (<double*> n)[0] = <double> s.divisor
     dense = s.exact and (row.inner == 1 or s.grad_inner == s.size) and (
         row.cells == 1 or s.grad_axis[2] == row.inner * s.size)
+    stop = min((r + 1) * s.rows, s.axis[1].n)
+    until = min(s.axis[1].out, s.firsts[1][stop - 1] + s.covers[1][stop - 1])
     for d in range(s.axis[0].n):
-        deep = covering(s, 0, d, &depth)
-        for k in range(KEPT):
-            kept[k] = -1
-        for h in range(r * s.rows, min((r + 1) * s.rows, s.axis[1].n)):
-            high = covering(s, 1, h, &height) if deep > 0 else 0
-            CHECK(deep <= 3 and high <= 3)
-            rows[0] = rows[1] = rows[2] = NULL
-            for k in range(high):
-                rows[k] = scratch + ((height + k) & (KEPT - 1)) * s.capacity * s.sum
-                if kept[(height + k) & (KEPT - 1)] == height + k:
-                    continue
-                kept[(height + k) & (KEPT - 1)] = height + k
-                for j in range(deep):
-                    if s.divides and not s.uniform:
-                        factor = s.axis[0].divisors[depth + j] * s.axis[1].divisors[height + k] * s.divisor
-                        if factor != divided:
-                            divisors(s, n, factor, first, windows)
-                            divided = factor
-                    place = g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1]
-                    s.quotient(rows[k] + MARGIN * row.inner * s.sum, place, s.g_axis[2], s.g_inner, windows, row.inner,
-                               n if s.divides else NULL, not s.uniform, j > 0)
+        depth, deep = s.firsts[0][d], s.covers[0][d]
+        done, summed = 0, -1      # rows of windows whose shares were made; those, and how many, whose sum there is
+        h = r * s.rows
+        while h < stop:
+            group = min(s.together, stop - h)
+            for j in range(group):
+                height, high = s.firsts[1][h + j], s.covers[1][h + j] if deep > 0 else 0
+                CHECK(deep <= 3 and high <= 3)
+                done = max(done, height)
+                while done < height + high:
+                    k = min(min(s.kept - 3, until - done), s.kept - (done & (s.kept - 1)))
+                    divide(s, &row, scratch + (done & (s.kept - 1)) * size, g, n, &divided, depth, deep, done, k)
+                    done += k
+                if high > 0 and summed != 4 * height + high:   # not the same windows as of the cells above
+                    summed, sum = 4 * height + high, sum + 1 if sum < s.together else 0
+                    rows[0] = rows[1] = rows[2] = NULL
+                    for k in range(high):
+                        rows[k] = scratch + ((height + k) & (s.kept - 1)) * size
+                    s.down(into + sum * s.pitch, rows[0], rows[1], rows[2], row.windows * row.inner)
+                made[j] = into + sum * s.pitch if high > 0 else NULL
             place = grad + d * s.grad_axis[0] + h * s.grad_axis[1]
-            into = <char*> place if dense else result
-            if high > 0:
-                s.spread(into, rows[0], rows[1], rows[2], sum, &row)
+            if dense:
+                s.along(place, s.grad_axis[1], made, group, &row)
             else:
-                memset(into, 0, row.cells * row.inner * s.sum)
-            if not dense:
-                s.store(<char*> place, s.grad_axis[2], s.grad_inner, into, row.cells, row.inner)
+                for j in range(group):
+                    s.along(result, 0, made + j, 1, &row)
+                    s.store(place + j * s.grad_axis[1], s.grad_axis[2], s.grad_inner, result, row.cells, row.inner)
+            h += group
 
 
 def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides, int64_t divisor, bint uniform,
           Py_ssize_t threads):
     """Fills grad: each cell the sum of g / divisor over the windows that cover it, of which there are three at most on an axis.
 
-    loops: addresses of quotient, spread and store; covers: per axis the ranges of windows over its cells, where adaptive.
+    loops: addresses of quotient, down, along and store; covers: per axis the ranges of windows over its cells, where adaptive.
     """
     cdef Share s
     cdef Py_ssize_t k, item, items = 1, each, reach
     cdef char* scratch
+    cdef int64_t* tables
     cdef const int64_t[:] firsts, counts
-    s.quotient, s.spread, s.store = <quotient_t> <size_t> loops[0], <spreads_t> <size_t> loops[1], <store_t> <size_t> loops[2]
+    s.quotient, s.down = <quotient_t> <size_t> loops[0], <down_t> <size_t> loops[1]
+    s.along, s.store = <along_t> <size_t> loops[2], <store_t> <size_t> loops[3]
     s.grad, s.g, s.size, s.sum = <char*> PyArray_DATA(grad), <char*> PyArray_DATA(g), PyArray_ITEMSIZE(grad), wide
     s.exact, s.divides, s.uniform, s.divisor = s.size == s.sum, divides, uniform, divisor
     outers, (s.inner, s.grad_inner, s.g_inner), pooled = view
@@ -359,6 +524,16 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         if covers[k] is not None:
             firsts, counts = covers[k]
             s.firsts[k], s.covers[k] = &firsts[0], &counts[0]
+    tables = <int64_t*> malloc(2 * (s.axis[0].n + s.axis[1].n) * sizeof(int64_t))
+    if tables == NULL:
+        raise MemoryError(f"{2 * (s.axis[0].n + s.axis[1].n)} numbers of windows")
+    reach = 0
+    for k in range(2):
+        if s.firsts[k] == NULL:
+            s.firsts[k], s.covers[k] = tables + reach, tables + reach + s.axis[k].n
+            for item in range(s.axis[k].n):
+                tables[reach + s.axis[k].n + item] = covering(&s.axis[k], item, tables + reach + item)
+            reach += 2 * s.axis[k].n
     if items * s.axis[0].n * s.axis[1].n * s.axis[2].n * s.inner < THREADED:
         threads = 1
     s.block = min(s.inner, ROW // wide)
@@ -373,11 +548,19 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         reach = s.axis[2].out if s.cells == s.axis[2].n else min(s.axis[2].out, 3 * s.cells)
     else:
         reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
-    s.capacity = (reach + 2 * MARGIN) * s.block
-    each = (((KEPT + 1) * s.capacity + s.cells * s.block + reach + 1) * wide + 63) & ~63
+    s.capacity = reach * s.block
+    s.flat = (uniform or not divides) and s.cells == s.axis[2].n and s.block == s.inner and (
+        s.g_axis[1] == s.axis[2].out * s.g_axis[2] and reach == s.axis[2].out)
+    s.kept = 4
+    while s.flat and 2 * s.kept * s.capacity * wide <= KEPT and s.kept < s.axis[1].out:
+        s.kept *= 2
+    s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
+    s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
+    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + 63) & ~63
     threads = max(1, min(threads, items))
     scratch = <char*> malloc(threads * each)
     if scratch == NULL:
+        free(tables)
         raise MemoryError(f"{threads * each} bytes of row buffers")
     with nogil:
         if threads == 1:
@@ -386,4 +569,5 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         else:
             for item in prange(items, schedule="static", num_threads=threads):
                 share_block(&s, item, scratch + threadid() * each)
+    free(tables)
     free(scratch)

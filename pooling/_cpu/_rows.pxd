@@ -1,22 +1,37 @@
 """The shape of every row loop: what the nest hands over, whatever the element type."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "_back.h":
     enum:
         MARGIN "POOLING_MARGIN"
+        BY_SPAN "POOLING_BY_SPAN"
+        BY_ROWS "POOLING_BY_ROWS"
+        BY_DEPTH "POOLING_BY_DEPTH"
+        SINGLY "POOLING_SINGLY"
+        EXACT "POOLING_EXACT"
     ctypedef struct windows_t:
         int64_t n[3]
         int64_t start[3]
         int64_t extent[3]
         int64_t dilation[3]
         int64_t plane, stride, before
-        double by_row, by_height
-        int deep
         const int64_t* starts
         const int64_t* counts
         Py_ssize_t inner, apart, inner_apart, g_cell, g_inner, i_cell, i_inner
+        Py_ssize_t ahead, fresh
+        const char* soon
+        double by_row, by_height
+        int kind, flat
+        uint32_t base, span, high
+        int32_t row, depth, width, height
+        int32_t gap[3]
+        float by_width, by_rows
+        float by_gap[3]
+        const int32_t* tops
+        const int32_t* lefts
+        const int32_t* widths
     ctypedef struct spread_t:
         Py_ssize_t cells, inner, windows, kernel, stride, lead
         int64_t first
@@ -52,11 +67,14 @@ ctypedef void (*finish_t)(char* dst, const char* src, Py_ssize_t cells, const ch
 # Dense finished values to a row of the result.
 ctypedef void (*store_t)(char* dst, Py_ssize_t cell_stride, Py_ssize_t inner_stride, const char* src, Py_ssize_t cells,
                          Py_ssize_t inner) noexcept nogil
-# grad[index] += g or = g over a row of windows from `first` on, in order; 1 where it meets an index that is not of its window.
-ctypedef int (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t first,
-                          Py_ssize_t cells) noexcept nogil
+# Whether an index of these windows, of which `first` is the first one's number in its row, is neither -1 nor a cell of its window.
+ctypedef int (*check_t)(const char* index, const windows_t*, Py_ssize_t first, Py_ssize_t cells) noexcept nogil
+# grad[index] += g or = g over windows, in order; all indices are known to be good.
+ctypedef void (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t cells) noexcept nogil
 # dst = g / n, or dst += with `more`: n per cell (each = 1), or one (0), or NULL.
 ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py_ssize_t inner_stride, Py_ssize_t cells,
                             Py_ssize_t inner, const char* n, Py_ssize_t each, int more) noexcept nogil
-# A row of cells from the one to three rows of windows that cover it (y and z may be NULL); sum: space for a row of windows.
-ctypedef void (*spreads_t)(char* dst, const char* x, const char* y, const char* z, char* sum, const spread_t*) noexcept nogil
+# The sum of one to three rows (y and z may be NULL).
+ctypedef void (*down_t)(char* dst, const char* x, const char* y, const char* z, Py_ssize_t n) noexcept nogil
+# Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros, or NULL.
+ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** x, Py_ssize_t rows, const spread_t*) noexcept nogil

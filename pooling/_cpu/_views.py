@@ -99,9 +99,16 @@ def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Arr
 
 def empty_by_plane(layout: Layout, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, int]:
     """A new array whose planes can be addressed by a flat index, and the distance in bytes of two neighbours in a plane."""
-    pooled = [abs(like.strides[i]) for i in layout.pooled if like.shape[i] > 1]
-    within = [i for i in layout.carried if pooled and like.shape[i] > 1 and abs(like.strides[i]) < min(pooled)]
-    order = [i for i in layout.carried if i not in within] + list(layout.pooled) + within
+    order, places, within = _by_plane(layout, like.shape, like.strides)
     fits(shape, dtype.itemsize)
-    array = np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))
-    return array, int(np.prod([shape[i] for i in within], dtype=np.int64)) * dtype.itemsize
+    array = np.empty([shape[i] for i in order], dtype).transpose(places)
+    return array, prod([shape[i] for i in within]) * dtype.itemsize
+
+
+@lru_cache(maxsize=1024)
+def _by_plane(layout: Layout, shape: Steps, strides: Steps) -> tuple[Steps, Steps, Steps]:
+    """The axes from the one that moves slowest, where each of them stands there, and those that move faster than the plane."""
+    pooled = [abs(strides[i]) for i in layout.pooled if shape[i] > 1]
+    within = tuple([i for i in layout.carried if pooled and shape[i] > 1 and abs(strides[i]) < min(pooled)])
+    order = (*[i for i in layout.carried if i not in within], *layout.pooled, *within)
+    return order, tuple([order.index(i) for i in range(len(order))]), within
