@@ -23,6 +23,19 @@ cdef extern from "_back.h":
         const int64_t* firsts
         const int64_t* covers
 
+cdef extern from "_chosen.h":
+    ctypedef struct taps_t:
+        Py_ssize_t cells, run, step
+        int count, more
+        const Py_ssize_t* at
+        const int64_t* offset
+        const char* begin
+    ctypedef struct put_t:
+        Py_ssize_t rows, cells, inner, pitch, row_stride, cell_stride, inner_stride
+        int stream
+        const char* origin
+        int64_t base, apart
+
 
 cdef struct Cells:
     # Accumulated cells; beside them, where a mode is asked for them (else NULL), their indices less `base`.
@@ -59,3 +72,12 @@ ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py
                             Py_ssize_t inner, const char* n, Py_ssize_t each, int more) noexcept nogil
 # A row of cells from the one to three rows of windows that cover it (y and z may be NULL); sum: space for a row of windows.
 ctypedef void (*spreads_t)(char* dst, const char* x, const char* y, const char* z, char* sum, const spread_t*) noexcept nogil
+# Windows with the distances of their cells, tap by tap in the order of the indices.
+ctypedef void (*take_t)(char* dst, char* index, const char* src, const taps_t*) noexcept nogil
+# Rows of dense distances to indices, and rows of dense cells, `size` bytes each, to the result.
+ctypedef void (*place_t)(char* dst, const char* src, const put_t*) noexcept nogil
+ctypedef void (*put_cells_t)(char* dst, const char* src, const put_t*, Py_ssize_t size) noexcept nogil
+# dst = `run` cells out of every step * run, n times.
+ctypedef void (*split_t)(char* dst, const char* src, Py_ssize_t size, Py_ssize_t run, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+# What went past the caches is there for all.
+ctypedef void (*streamed_t)() noexcept nogil
