@@ -11,6 +11,10 @@
 #include <immintrin.h>
 #define POOLING_STREAMS 1
 #endif
+#ifdef __AVX2__
+#define POOLING_HALVES(a, b) _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)(a))), \
+    _mm_loadu_si128((const __m128i*)(b)), 1)
+#endif
 
 typedef struct {
     Py_ssize_t cells, run, step;   /* windows of `run` cells; from one to the next in the source; dense in the result */
@@ -21,8 +25,17 @@ typedef struct {
 } taps_t;
 
 typedef struct {
-    Py_ssize_t rows, cells, inner, pitch;            /* rows of cells x inner, `pitch` apart */
-    Py_ssize_t row_stride, cell_stride, inner_stride; /* of the result, in bytes */
+    Py_ssize_t planes, bands, slots, run, step;      /* a slot has `run` cells out of every step * run */
+    Py_ssize_t src_plane, src_row;                   /* of the source, in bytes: from plane to plane, from row to row of a band */
+    Py_ssize_t dst_plane, dst_row, dst_slot;         /* in cells; each band has its slots, one after the other */
+    const Py_ssize_t *band, *begin, *end;            /* of each band: where its row 0 is in the source, in bytes, and its rows */
+    const Py_ssize_t *first, *entry, *count;         /* of each slot: the first run, where in the slot it is, how many there are */
+} split_t;
+
+typedef struct {
+    Py_ssize_t planes, rows, cells, inner;           /* planes of rows of cells x inner, */
+    Py_ssize_t area, pitch;                          /* so far apart, in cells */
+    Py_ssize_t plane_stride, row_stride, cell_stride, inner_stride; /* of the result, in bytes */
     int stream;                                      /* past the caches */
     const char* origin;                              /* the index of each window's first cell: of the row's first one, */
     int64_t base, apart;                             /* and of the first row, and from row to row */
@@ -43,17 +56,37 @@ typedef struct {
 #define POOLING_EACH_LANE(T, x) (x)
 #endif
 
-/* dst = every step'th cell of src, n of them. The last two vectors read up to the last cell, no further. */
+/* dst = every step'th cell of src, n of them; nothing is read behind the last one. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define POOLING_PAIR(BITS)                                                                                               \
+    typedef uint##BITS##_t pooling_half##BITS __attribute__((vector_size(16), aligned(BITS / 8), may_alias));            \
+    POOLING_INLINE void every_pair_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, int from) {                    \
+        const pooling_half##BITS low = *(const pooling_half##BITS*)src, high = *(const pooling_half##BITS*)(src + 128 / BITS); \
+        pooling_half##BITS which;                                                                                        \
+        int j;                                                                                                           \
+        for (j = 0; j < 128 / BITS; j++) which[j] = (uint##BITS##_t)(2 * j + from);                                      \
+        *(pooling_half##BITS*)dst = __builtin_shuffle(low, high, which);                                                 \
+    }
+#else
+#define POOLING_PAIR(BITS)                                                                                               \
+    POOLING_INLINE void every_pair_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, int from) {                    \
+        int j;                                                                                                           \
+        for (j = 0; j < 128 / BITS; j++) dst[j] = src[2 * j + from];                                                     \
+    }
+#endif
 #define POOLING_SPLIT(BITS)                                                                                              \
-    static inline void split_##BITS(void* dst_, const void* src_, Py_ssize_t step, Py_ssize_t n) {                       \
-        uint##BITS##_t* dst = (uint##BITS##_t*)dst_;                                                                     \
-        const uint##BITS##_t* src = (const uint##BITS##_t*)src_;                                                         \
-        const Py_ssize_t lanes = 8 * POOLING_VECTOR / BITS;                                                              \
-        Py_ssize_t i = 0;                                                                                                \
+    POOLING_PAIR(BITS)                                                                                                   \
+    POOLING_INLINE void split_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, Py_ssize_t step, Py_ssize_t n) {    \
+        const Py_ssize_t lanes = 8 * POOLING_VECTOR / BITS, half = 128 / BITS;                                           \
+        Py_ssize_t i;                                                                                                    \
         if (step == 2 && n > lanes) {                                                                                    \
-            for (; i < n - lanes; i += lanes) every_second_##BITS(dst + i, src + 2 * i, 0);                              \
+            for (i = 0; i < n - lanes; i += lanes) every_second_##BITS(dst + i, src + 2 * i, 0);                         \
             every_second_##BITS(dst + n - lanes, src + 2 * (n - lanes) - 1, 1);                                          \
-        } else for (; i < n; i++) dst[i] = src[i * step];                                                                \
+        } else if (step == 2 && n > half) {                                                                              \
+            for (i = 0; i < n - half; i += half) every_pair_##BITS(dst + i, src + 2 * i, 0);                             \
+            every_pair_##BITS(dst + n - half, src + 2 * (n - half) - 1, 1);                                              \
+        } else if (step == 2) for (i = 0; i < n; i++) dst[i] = src[2 * i];                                               \
+        else for (i = 0; i < n; i++) dst[i] = src[i * step];                                                             \
     }
 POOLING_SPLIT(8)
 POOLING_SPLIT(16)
@@ -62,46 +95,155 @@ POOLING_SPLIT(64)
 
 /* n runs of `bytes`, dense, from every `step` bytes; short ones in pieces whose excess the next run overwrites. */
 POOLING_INLINE void split_runs(char* dst, const char* src, Py_ssize_t step, Py_ssize_t n, Py_ssize_t bytes, int piece) {
-    Py_ssize_t i = 0, exact = (piece - 1) / bytes;
-    if (step < bytes) exact = n;
+    Py_ssize_t i = 0;
+    const Py_ssize_t exact = bytes > piece ? n : (piece - 1) / bytes;
     for (; i < n - exact; i++) memcpy(dst + i * bytes, src + i * step, piece);
     for (; i < n; i++) memcpy(dst + i * bytes, src + i * step, bytes);
 }
 
-/* dst = `run` cells of `size` bytes out of every step * run, n times. */
-static inline void split(char* dst, const char* src, Py_ssize_t size, Py_ssize_t run, Py_ssize_t step, Py_ssize_t n) {
-    const Py_ssize_t bytes = run * size;
+/* The even and the odd cells of n pairs, n at least a vector's. */
+#ifdef __AVX2__
+POOLING_INLINE void unpair_piece_32(uint32_t* even, uint32_t* odd, const uint32_t* src) {
+    const __m256 low = _mm256_castsi256_ps(POOLING_HALVES(src, src + 8)), high = _mm256_castsi256_ps(POOLING_HALVES(src + 4, src + 12));
+    _mm256_storeu_ps((float*)even, _mm256_shuffle_ps(low, high, 0x88));
+    _mm256_storeu_ps((float*)odd, _mm256_shuffle_ps(low, high, 0xdd));
+}
+POOLING_INLINE void unpair_piece_64(uint64_t* even, uint64_t* odd, const uint64_t* src) {
+    const __m256i low = POOLING_HALVES(src, src + 4), high = POOLING_HALVES(src + 2, src + 6);
+    _mm256_storeu_si256((__m256i*)even, _mm256_unpacklo_epi64(low, high));
+    _mm256_storeu_si256((__m256i*)odd, _mm256_unpackhi_epi64(low, high));
+}
+#define POOLING_PAIRS(BITS) (256 / BITS)
+#else
+POOLING_INLINE void unpair_piece_32(uint32_t* even, uint32_t* odd, const uint32_t* src) {
+    every_pair_32(even, src, 0);
+    every_pair_32(odd, src, 1);
+}
+POOLING_INLINE void unpair_piece_64(uint64_t* even, uint64_t* odd, const uint64_t* src) {
+    every_pair_64(even, src, 0);
+    every_pair_64(odd, src, 1);
+}
+#define POOLING_PAIRS(BITS) (128 / BITS)
+#endif
+#define POOLING_UNPAIR(BITS)                                                                                             \
+    POOLING_INLINE void unpair_##BITS(uint##BITS##_t* even, uint##BITS##_t* odd, const uint##BITS##_t* src, Py_ssize_t n) { \
+        const Py_ssize_t lanes = POOLING_PAIRS(BITS);                                                                    \
+        Py_ssize_t i;                                                                                                    \
+        for (i = 0; i < n - lanes; i += lanes) unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                      \
+        i = n - lanes;                                                                                                   \
+        unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                                                             \
+    }                                                                                                                    \
+    /* A row whose two slots are its even and its odd cells, but for one before and after the pairs. */                  \
+    POOLING_INLINE void halve_##BITS(char* dst_, const char* src_, const split_t* s, Py_ssize_t low, Py_ssize_t pairs) { \
+        uint##BITS##_t *even = (uint##BITS##_t*)dst_, *odd = even + s->dst_slot;                                         \
+        const uint##BITS##_t* src = (const uint##BITS##_t*)src_ + s->first[0] - 2 * s->entry[0];                         \
+        unpair_##BITS(even + low, odd + low, src + 2 * low, pairs);                                                      \
+        if (s->entry[0] < low) even[s->entry[0]] = src[2 * s->entry[0]];                                                 \
+        if (s->entry[1] < low) odd[s->entry[1]] = src[2 * s->entry[1] + 1];                                              \
+        if (s->entry[0] + s->count[0] > low + pairs) even[low + pairs] = src[2 * (low + pairs)];                         \
+        if (s->entry[1] + s->count[1] > low + pairs) odd[low + pairs] = src[2 * (low + pairs) + 1];                      \
+    }
+POOLING_UNPAIR(32)
+POOLING_UNPAIR(64)
+
+/* A row to its place in every slot. */
+static inline void split_row(char* dst, const char* src, const split_t* s, Py_ssize_t size) {
+    const Py_ssize_t bytes = s->run * size, step = s->step;
+    Py_ssize_t k;
+    for (k = 0; k < s->slots; k++) {
+        const Py_ssize_t n = s->count[k];
+        char* to = dst + k * s->dst_slot * size + s->entry[k] * bytes;
+        const char* from = src + s->first[k] * bytes;
+        if (step == 1) memcpy(to, from, n * bytes);
+        else if (bytes == 4) split_32((uint32_t*)to, (const uint32_t*)from, step, n);
+        else if (bytes == 8) split_64((uint64_t*)to, (const uint64_t*)from, step, n);
+        else if (bytes == 2) split_16((uint16_t*)to, (const uint16_t*)from, step, n);
+        else if (bytes == 1) split_8((uint8_t*)to, (const uint8_t*)from, step, n);
+        else if (bytes <= 16) split_runs(to, from, step * bytes, n, bytes, 16);
+        else split_runs(to, from, step * bytes, n, bytes, 32);
+    }
+}
+POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_ssize_t size, Py_ssize_t low_pair, Py_ssize_t pairs) {
+    const Py_ssize_t bands = s->bands, dst_band = s->slots * s->dst_slot * size, dst_row = s->dst_row * size, src_row = s->src_row;
+    const Py_ssize_t *begin = s->begin, *end = s->end, *place = s->band;
+    Py_ssize_t plane, row, band, low = begin[0], high = end[0];
+    for (band = 1; band < bands; band++) {
+        low = begin[band] < low ? begin[band] : low;
+        high = end[band] > high ? end[band] : high;
+    }
+    for (plane = 0; plane < s->planes; plane++, dst += s->dst_plane * size, src += s->src_plane)
+        for (row = low; row < high; row++)
+            for (band = 0; band < bands; band++) {
+                char* to = dst + row * dst_row + band * dst_band;
+                const char* from = src + row * src_row + place[band];
+                if (row < begin[band] || row >= end[band]) continue;
+                if (pairs && size == 4) halve_32(to, from, s, low_pair, pairs);
+                else if (pairs) halve_64(to, from, s, low_pair, pairs);
+                else split_row(to, from, s, size);
+            }
+}
+/* Rows of planes, in the order of the source, each to its place in every slot. */
+static inline void split(char* dst, const char* src, const split_t* s, Py_ssize_t size) {
+    Py_ssize_t low = 0, pairs = 0;
+    if (s->run == 1 && s->step == 2 && s->slots == 2 && size >= 4 && s->first[1] - 2 * s->entry[1] == s->first[0] - 2 * s->entry[0] + 1) {
+        const Py_ssize_t even = s->entry[0] + s->count[0], odd = s->entry[1] + s->count[1];
+        low = s->entry[0] > s->entry[1] ? s->entry[0] : s->entry[1];
+        pairs = (even < odd ? even : odd) - low;
+        if (pairs < POOLING_PAIRS(8) / size) pairs = 0;
+    }
+    if (pairs && size == 4) split_rows(dst, src, s, 4, low, pairs);
+    else if (pairs) split_rows(dst, src, s, 8, low, pairs);
+    else split_rows(dst, src, s, size, 0, 0);
+}
+
+/* int32 distances to int64 indices. */
+POOLING_INLINE int64_t place_of(int32_t distance, int32_t origin, int32_t base) {
+    return (int32_t)((uint32_t)distance + (uint32_t)origin + (uint32_t)base);
+}
+POOLING_INLINE void widen_piece(int64_t* dst, const int32_t* src, const int32_t* origin, int32_t base, int lanes) {
+    int64_t wide[8];
+    int j;
+    POOLING_PIECE
+    for (j = 0; j < lanes; j++) wide[j] = place_of(src[j], origin[j], base);
+    memcpy(dst, wide, lanes * sizeof(*dst));
+}
+static inline void widen(int64_t* dst, const int32_t* src, const int32_t* origin, int32_t base, Py_ssize_t n) {
     Py_ssize_t i;
-    if (step == 1) memcpy(dst, src, n * bytes);
-    else if (bytes == 1) split_8(dst, src, step, n);
-    else if (bytes == 2) split_16(dst, src, step, n);
-    else if (bytes == 4) split_32(dst, src, step, n);
-    else if (bytes == 8) split_64(dst, src, step, n);
-    else if (bytes <= 16) split_runs(dst, src, step * bytes, n, bytes, 16);
-    else if (bytes <= 32) split_runs(dst, src, step * bytes, n, bytes, 32);
-    else for (i = 0; i < n; i++) memcpy(dst + i * bytes, src + i * step * bytes, bytes);
+    if (n >= 8) {
+        for (i = 0; i < n - 8; i += 8) widen_piece(dst + i, src + i, origin + i, base, 8);
+        widen_piece(dst + n - 8, src + n - 8, origin + n - 8, base, 8);
+    } else if (n >= 4) {
+        widen_piece(dst, src, origin, base, 4);
+        widen_piece(dst + n - 4, src + n - 4, origin + n - 4, base, 4);
+    } else for (i = 0; i < n; i++) dst[i] = place_of(src[i], origin[i], base);
+}
+
+/* A row's bytes: short ones without a call. */
+POOLING_INLINE void put_row(char* dst, const char* src, Py_ssize_t bytes) {
+    Py_ssize_t i;
+    if (bytes > 256 || bytes < 16) memcpy(dst, src, bytes);
+    else {
+        for (i = 0; i < bytes - 16; i += 16) memcpy(dst + i, src + i, 16);
+        memcpy(dst + bytes - 16, src + bytes - 16, 16);
+    }
 }
 
 #ifdef POOLING_STREAMS
-/* Whole lines are written without being read first: cells until dst is aligned, then vectors. */
-#define POOLING_STREAM_HEAD(dst, n) ((n) < 4 ? (n) : (Py_ssize_t)((32 - ((size_t)(dst) & 31)) & 31) / (Py_ssize_t)sizeof(*(dst)))
+/* Past the caches: cells until dst is aligned, then vectors. */
+#define POOLING_STREAM_HEAD(dst) ((Py_ssize_t)((0 - (size_t)(dst)) & 15) / (Py_ssize_t)sizeof(*(dst)))
 static inline void stream_int64(int64_t* dst, const int32_t* src, const int32_t* origin, int32_t base, Py_ssize_t n) {
-    Py_ssize_t i = 0, head = POOLING_STREAM_HEAD(dst, n);
-    for (; i < head; i++) _mm_stream_si64((long long*)dst + i, (int32_t)((uint32_t)src[i] + (uint32_t)origin[i] + (uint32_t)base));
+    Py_ssize_t i = 0, head = POOLING_STREAM_HEAD(dst);
+    for (; i < head && i < n; i++) _mm_stream_si64((long long*)dst + i, place_of(src[i], origin[i], base));
     for (; i + 4 <= n; i += 4) {
-        int32_t four[4];
         int64_t wide[4];
-        __m128i pair;
-        int j;
-        for (j = 0; j < 4; j++) four[j] = (int32_t)((uint32_t)src[i + j] + (uint32_t)origin[i + j] + (uint32_t)base);
-        for (j = 0; j < 4; j++) wide[j] = four[j];
-        memcpy(&pair, wide, 16); _mm_stream_si128((__m128i*)(dst + i), pair);
-        memcpy(&pair, wide + 2, 16); _mm_stream_si128((__m128i*)(dst + i + 2), pair);
+        widen_piece(wide, src + i, origin + i, base, 4);
+        _mm_stream_si128((__m128i*)(dst + i), _mm_loadu_si128((const __m128i*)wide));
+        _mm_stream_si128((__m128i*)(dst + i + 2), _mm_loadu_si128((const __m128i*)(wide + 2)));
     }
-    for (; i < n; i++) _mm_stream_si64((long long*)dst + i, (int32_t)((uint32_t)src[i] + (uint32_t)origin[i] + (uint32_t)base));
+    for (; i < n; i++) _mm_stream_si64((long long*)dst + i, place_of(src[i], origin[i], base));
 }
 static inline void stream_32(int32_t* dst, const int32_t* src, Py_ssize_t n) {
-    Py_ssize_t i = 0, head = POOLING_STREAM_HEAD(dst, n);
+    Py_ssize_t i = 0, head = POOLING_STREAM_HEAD(dst);
     for (; i < head && i < n; i++) _mm_stream_si32(dst + i, src[i]);
     for (; i + 4 <= n; i += 4) _mm_stream_si128((__m128i*)(dst + i), _mm_loadu_si128((const __m128i*)(src + i)));
     for (; i < n; i++) _mm_stream_si32(dst + i, src[i]);

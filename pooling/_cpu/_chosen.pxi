@@ -68,14 +68,16 @@ cdef void origins(const Job* job, Py_ssize_t first, Py_ssize_t outs, Py_ssize_t 
 cdef void put_rows(const Job* job, const put_t* put, char* y, char* i, const char* values, const char* places) noexcept nogil:
     """Rows of windows to the results."""
     cdef put_t p = put[0]
-    cdef Py_ssize_t row
+    cdef Py_ssize_t plane, row, last = job.outers - 1
     if values != NULL and job.onto:
-        p.row_stride = job.y_axis[1]
+        p.plane_stride, p.row_stride = job.y_outer[last], job.y_axis[1]
         job.put(y, values, &p, job.size)
     elif values != NULL:
-        for row in range(p.rows):
-            job.store(y + row * job.y_axis[1], job.y_axis[2], job.y_inner, values + row * p.pitch * job.size, p.cells, p.inner)
-    p.row_stride, p.cell_stride, p.inner_stride = job.i_axis[1], job.i_axis[2], job.i_inner
+        for plane in range(p.planes):
+            for row in range(p.rows):
+                job.store(y + plane * job.y_outer[last] + row * job.y_axis[1], job.y_axis[2], job.y_inner,
+                          values + (plane * p.area + row * p.pitch) * job.size, p.cells, p.inner)
+    p.plane_stride, p.row_stride, p.cell_stride, p.inner_stride = job.i_outer[last], job.i_axis[1], job.i_axis[2], job.i_inner
     job.place(i, places, &p)
 
 
@@ -117,7 +119,8 @@ cdef void run_direct(const Job* job, const Tile* t, const char* x, char* y, char
     cdef taps_t taps
     cdef put_t put
     taps.run, taps.step = inner, across.stride * (job.x_axis[2] // job.size)
-    put.rows, put.inner, put.stream, put.origin, put.apart, put.pitch = 1, inner, job.stream, scratch + job.part[1], 0, 0
+    put.planes, put.rows, put.inner, put.stream, put.origin = 1, 1, inner, job.stream, scratch + job.part[1]
+    put.area = put.pitch = put.apart = 0
     for j in range((t[2].outs + job.lane - 1) // job.lane):
         w = t[2].first + j * job.lane
         outs = min(job.lane, t[2].outs - j * job.lane)
@@ -160,22 +163,40 @@ cdef void firsts(const Job* job, Py_ssize_t h, Py_ssize_t w, Py_ssize_t inner, P
         memcpy(places + row * rest, places, rest)
 
 
-cdef inline void split_row(const Job* job, const char* plane, Py_ssize_t h, Py_ssize_t low, Py_ssize_t cells, Py_ssize_t inner, Cells dst,
-                           Py_ssize_t slot, Py_ssize_t line, Py_ssize_t slots, const Py_ssize_t* first, const Py_ssize_t* entry,
-                           const Py_ssize_t* count, char* spare) noexcept nogil:
-    """Row h of a plane, or identities where there is none, to its place in every slot of W."""
-    cdef Py_ssize_t s
-    cdef const char* source = plane + h * job.x_axis[1] + low * job.x_axis[2]
-    cdef bint data = 0 <= h < job.axis[1].n
-    if data and not job.straight:
-        job.load(spare, source, cells, job.x_axis[2], inner, job.x_inner, job.p)
-        source = spare
-    for s in range(slots):
-        if data:
-            job.split(dst.value + (s * slot + entry[s] * inner) * job.size, source + first[s] * inner * job.size, job.size, inner,
-                      job.axis[2].stride, count[s])
-        else:
-            fill(job, at(job, dst, s * slot), line)
+cdef void split_rows(const Job* job, const split_t* split, const Phases* tall, const char* source, Cells dst, Py_ssize_t low,
+                     Py_ssize_t extent, Py_ssize_t cells, bint padded, char* spare) noexcept nogil:
+    """Rows from `low` on of some planes, where those outside the data are identities; source: where row 0 would be."""
+    cdef split_t s = split[0]
+    cdef Py_ssize_t k, row, rows, plane, slot, place, stride = job.axis[1].stride, down = job.x_axis[1]
+    cdef Py_ssize_t zero = 0, one = 1
+    cdef Py_ssize_t band[TAPS]
+    cdef Py_ssize_t begin[TAPS]
+    cdef Py_ssize_t end[TAPS]
+    for k in range(tall.slots):
+        begin[k], rows = 0, (extent - tall.phase[k] + stride - 1) // stride
+        row = low + tall.phase[k]   # its first one
+        if row < 0:
+            begin[k] = min(rows, (stride - 1 - row) // stride)
+        end[k] = max(begin[k], min(rows, (job.axis[1].n - row + stride - 1) // stride)) if row < job.axis[1].n else begin[k]
+        band[k] = row * down
+        for plane in range(s.planes if padded else 0):
+            for slot in range(s.slots):
+                place = (k * s.slots + slot) * s.dst_slot + plane * s.dst_plane
+                fill(job, at(job, dst, place), begin[k] * s.dst_row)
+                fill(job, at(job, dst, place + end[k] * s.dst_row), (rows - end[k]) * s.dst_row)
+    s.bands = tall.slots
+    s.band, s.begin, s.end = band, begin, end
+    if job.straight:
+        job.split(dst.value, source, &s, job.size)
+        return
+    s.planes = s.bands = 1
+    s.begin, s.end = &zero, &one
+    for plane in range(split.planes):
+        for k in range(tall.slots):
+            for row in range(begin[k], end[k]):
+                s.band = &zero
+                job.load(spare, source + plane * s.src_plane + band[k] + row * s.src_row, cells, job.x_axis[2], s.run, job.x_inner, job.p)
+                job.split(dst.value + (k * s.slots * s.dst_slot + plane * s.dst_plane + row * s.dst_row) * job.size, spare, &s, job.size)
 
 
 cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, Py_ssize_t inner,
@@ -186,31 +207,34 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
     cdef Phases tall = phases_of(down), wide = phases_of(across)
     cdef Py_ssize_t width = job.lane + wide.furthest, height = job.slab + tall.furthest, line = width * inner
     cdef Py_ssize_t plane = height * line, slot = (job.group * plane + 15) & ~15, area = down.n * across.n
-    cdef Py_ssize_t d, g, h, j, k, m, n, o, s, w, row, cell, outs, rows, planes, low, lead, cells, start, begin, end, last = job.outers - 1
+    cdef Py_ssize_t d, g, h, j, k, m, n, o, s, w, outs, rows, planes, low, lead, cells, start, begin, end, last = job.outers - 1
     cdef Py_ssize_t tap[TAPS]
     cdef int64_t offset[TAPS]
     cdef Py_ssize_t first[TAPS]    # of each slot of W: its first cell, where that is, and how many it has
     cdef Py_ssize_t entry[TAPS]
     cdef Py_ssize_t count[TAPS]
     cdef Py_ssize_t known[2]       # which slab's firsts are in the two buffers: within the data, and at its edge
-    cdef const char* source
     cdef char* firsts_
     cdef Cells buffer = NONE
-    cdef Cells dst
+    cdef split_t pieces
     cdef taps_t taps
     cdef put_t put
-    cdef bint padded
     buffer.value = scratch
     taps.cells, taps.step, taps.more, taps.at, taps.offset = 1, 0, 0, tap, offset
-    put.inner, put.pitch, put.stream, put.origin, put.apart = inner, line, job.stream, scratch + job.part[4], down.stride * across.n
+    put.inner, put.area, put.pitch, put.stream = inner, plane, line, job.stream
+    put.origin, put.apart = scratch + job.part[4], down.stride * across.n
+    pieces.slots, pieces.run, pieces.step = wide.slots, inner, across.stride
+    pieces.src_plane, pieces.src_row = job.x_outer[last], down.stride * job.x_axis[1]
+    pieces.dst_plane, pieces.dst_row, pieces.dst_slot = plane, line, slot
+    pieces.first, pieces.entry, pieces.count = first, entry, count
     for j in range((t[2].outs + job.lane - 1) // job.lane):
         w = t[2].first + j * job.lane
         outs = min(job.lane, t[2].outs - j * job.lane)
         low = w * across.stride - across.before
         lead = max(0, -low)
         cells = min(low + (outs - 1) * across.stride + across.extent, across.n) - low - lead
-        padded = lead + cells < (outs - 1) * across.stride + across.extent or lead > 0
-        if padded:
+        if lead + cells < (outs - 1) * across.stride + across.extent or lead > 0 or t[1].first * down.stride < down.before or \
+                (t[1].first + t[1].outs - 1) * down.stride - down.before + down.extent > down.n:
             fill(job, buffer, (<Py_ssize_t> job.part[0]) // job.size)
         origins(job, w, outs, inner, scratch + job.part[4])
         put.cells = outs
@@ -239,17 +263,12 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
                     h = n * job.slab
                     rows = min(job.slab, t[1].outs - h)
                     low = (t[1].first + h) * down.stride - down.before
+                    pieces.planes = planes
                     for k in range(end - begin):
-                        for o in range(planes):
-                            for s in range(tall.slots):
-                                for row in range(rows + tall.furthest):
-                                    cell = tall.phase[s] + row * down.stride
-                                    if cell >= (rows - 1) * down.stride + down.extent:
-                                        break
-                                    dst = at(job, buffer, (k * tall.slots + s) * wide.slots * slot + o * plane + row * line)
-                                    split_row(job, x + (g + o) * job.x_outer[last] + (start + k * job.axis[0].dilation) * job.x_axis[0],
-                                              low + cell, max(0, w * across.stride - across.before), cells, inner, dst, slot, line,
-                                              wide.slots, first, entry, count, scratch + job.part[5])
+                        split_rows(job, &pieces, &tall, x + g * job.x_outer[last] + (start + k * job.axis[0].dilation) * job.x_axis[0]
+                                   + (max(0, w * across.stride - across.before)) * job.x_axis[2],
+                                   at(job, buffer, k * tall.slots * wide.slots * slot), low, (rows - 1) * down.stride + down.extent,
+                                   cells, job.slab < t[1].outs, scratch + job.part[5])
                     taps.begin = NULL
                     if low < 0 or w * across.stride < across.before:
                         k = low < 0
@@ -262,11 +281,10 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
                     job.take(scratch + job.part[1], scratch + job.part[2], scratch, &taps)
                     put.rows = rows
                     put.base = start * area + low * across.n
-                    for o in range(planes):
-                        put_rows(job, &put, y + (g + o) * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1]
-                                 + j * job.lane * job.y_axis[2],
-                                 i + (g + o) * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1] + j * job.lane * job.i_axis[2],
-                                 scratch + job.part[1] + o * plane * job.size, scratch + job.part[2] + o * plane * job.indexed)
+                    put.planes = planes
+                    put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + j * job.lane * job.y_axis[2],
+                             i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1] + j * job.lane * job.i_axis[2],
+                             scratch + job.part[1], scratch + job.part[2])
 
 
 cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:

@@ -25,7 +25,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, place_t, put_cells_t, put_t, split_t, store_t, streamed_t, take_t, taps_t
+from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t
 
 
 cdef extern from "_build.h":
@@ -84,7 +84,7 @@ cdef struct Job:
     take_t take
     place_t place
     put_cells_t put
-    split_t split
+    split_rows_t split
     streamed_t streamed
     bint idempotent, uniform, copied, exact   # copied, exact: load and store change nothing
     Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0)
@@ -215,7 +215,7 @@ cdef class Loops:
     cdef place_t place_wide
     cdef place_t place_narrow
     cdef put_cells_t put
-    cdef split_t split
+    cdef split_rows_t split
     cdef streamed_t streamed
     cdef Py_ssize_t size, finished, indexed
     cdef uint64_t identity
@@ -243,7 +243,7 @@ cdef class Loops:
                 self.place_narrow = <place_t> <size_t> rows["place", index[1:], "int32"]
                 self.place_wide = <place_t> <size_t> rows["place", index[1:], "int64"]
             self.put = <put_cells_t> <size_t> rows["put"]
-            self.split = <split_t> <size_t> rows["split"]
+            self.split = <split_rows_t> <size_t> rows["split"]
             self.streamed = <streamed_t> <size_t> rows["streamed"]
         else:
             self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]

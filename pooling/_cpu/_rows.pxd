@@ -30,8 +30,16 @@ cdef extern from "_chosen.h":
         const Py_ssize_t* at
         const int64_t* offset
         const char* begin
+    ctypedef struct split_t:
+        Py_ssize_t planes, bands, slots, run, step, src_plane, src_row, dst_plane, dst_row, dst_slot
+        const Py_ssize_t* band
+        const Py_ssize_t* begin
+        const Py_ssize_t* end
+        const Py_ssize_t* first
+        const Py_ssize_t* entry
+        const Py_ssize_t* count
     ctypedef struct put_t:
-        Py_ssize_t rows, cells, inner, pitch, row_stride, cell_stride, inner_stride
+        Py_ssize_t planes, rows, cells, inner, area, pitch, plane_stride, row_stride, cell_stride, inner_stride
         int stream
         const char* origin
         int64_t base, apart
@@ -77,7 +85,7 @@ ctypedef void (*take_t)(char* dst, char* index, const char* src, const taps_t*) 
 # Rows of dense distances to indices, and rows of dense cells, `size` bytes each, to the result.
 ctypedef void (*place_t)(char* dst, const char* src, const put_t*) noexcept nogil
 ctypedef void (*put_cells_t)(char* dst, const char* src, const put_t*, Py_ssize_t size) noexcept nogil
-# dst = `run` cells out of every step * run, n times.
-ctypedef void (*split_t)(char* dst, const char* src, Py_ssize_t size, Py_ssize_t run, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+# Rows of cells, `size` bytes each, to every slot of them.
+ctypedef void (*split_rows_t)(char* dst, const char* src, const split_t*, Py_ssize_t size) noexcept nogil
 # What went past the caches is there for all.
 ctypedef void (*streamed_t)() noexcept nogil
