@@ -127,21 +127,19 @@ POOLING_INLINE void unpair_piece_64(uint64_t* even, uint64_t* odd, const uint64_
 #endif
 #define POOLING_UNPAIR(BITS)                                                                                             \
     POOLING_INLINE void unpair_##BITS(uint##BITS##_t* even, uint##BITS##_t* odd, const uint##BITS##_t* src, Py_ssize_t n) { \
-        const Py_ssize_t lanes = POOLING_PAIRS(BITS);                                                                    \
+        const Py_ssize_t lanes = POOLING_PAIRS(BITS), half = 128 / BITS;                                                 \
         Py_ssize_t i;                                                                                                    \
-        for (i = 0; i < n - lanes; i += lanes) unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                      \
-        i = n - lanes;                                                                                                   \
-        unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                                                             \
-    }                                                                                                                    \
-    /* A row whose two slots are its even and its odd cells, but for one before and after the pairs. */                  \
-    POOLING_INLINE void halve_##BITS(char* dst_, const char* src_, const split_t* s, Py_ssize_t low, Py_ssize_t pairs) { \
-        uint##BITS##_t *even = (uint##BITS##_t*)dst_, *odd = even + s->dst_slot;                                         \
-        const uint##BITS##_t* src = (const uint##BITS##_t*)src_ + s->first[0] - 2 * s->entry[0];                         \
-        unpair_##BITS(even + low, odd + low, src + 2 * low, pairs);                                                      \
-        if (s->entry[0] < low) even[s->entry[0]] = src[2 * s->entry[0]];                                                 \
-        if (s->entry[1] < low) odd[s->entry[1]] = src[2 * s->entry[1] + 1];                                              \
-        if (s->entry[0] + s->count[0] > low + pairs) even[low + pairs] = src[2 * (low + pairs)];                         \
-        if (s->entry[1] + s->count[1] > low + pairs) odd[low + pairs] = src[2 * (low + pairs) + 1];                      \
+        if (n >= lanes) {                                                                                                \
+            for (i = 0; i < n - lanes; i += lanes) unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                  \
+            i = n - lanes;                                                                                               \
+            unpair_piece_##BITS(even + i, odd + i, src + 2 * i);                                                         \
+        } else if (n >= half) {                                                                                          \
+            for (i = 0; ; i = n - half) {                                                                                \
+                every_pair_##BITS(even + i, src + 2 * i, 0);                                                             \
+                every_pair_##BITS(odd + i, src + 2 * i, 1);                                                              \
+                if (i == n - half) break;                                                                                \
+            }                                                                                                            \
+        } else for (i = 0; i < n; i++) { even[i] = src[2 * i]; odd[i] = src[2 * i + 1]; }                                \
     }
 POOLING_UNPAIR(32)
 POOLING_UNPAIR(64)
@@ -163,37 +161,46 @@ static inline void split_row(char* dst, const char* src, const split_t* s, Py_ss
         else split_runs(to, from, step * bytes, n, bytes, 32);
     }
 }
-POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_ssize_t size, Py_ssize_t low_pair, Py_ssize_t pairs) {
-    const Py_ssize_t bands = s->bands, dst_band = s->slots * s->dst_slot * size, dst_row = s->dst_row * size, src_row = s->src_row;
+POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_ssize_t size, int pairs) {
+    const Py_ssize_t bands = s->bands, slot = s->dst_slot, dst_band = s->slots * slot * size, dst_row = s->dst_row * size;
+    const Py_ssize_t src_row = s->src_row, src_plane = s->src_plane, dst_plane = s->dst_plane * size, planes = s->planes;
     const Py_ssize_t *begin = s->begin, *end = s->end, *place = s->band;
+    const Py_ssize_t even = s->entry[0], even_end = even + s->count[0], odd = pairs ? s->entry[1] : 0, odd_end = pairs ? odd + s->count[1] : 0;
+    const Py_ssize_t start = even > odd ? even : odd, n = (even_end < odd_end ? even_end : odd_end) - start;
+    const Py_ssize_t first = s->first[0] - 2 * even;
     Py_ssize_t plane, row, band, low = begin[0], high = end[0];
     for (band = 1; band < bands; band++) {
         low = begin[band] < low ? begin[band] : low;
         high = end[band] > high ? end[band] : high;
     }
-    for (plane = 0; plane < s->planes; plane++, dst += s->dst_plane * size, src += s->src_plane)
+    for (plane = 0; plane < planes; plane++, dst += dst_plane, src += src_plane)
         for (row = low; row < high; row++)
             for (band = 0; band < bands; band++) {
                 char* to = dst + row * dst_row + band * dst_band;
                 const char* from = src + row * src_row + place[band];
                 if (row < begin[band] || row >= end[band]) continue;
-                if (pairs && size == 4) halve_32(to, from, s, low_pair, pairs);
-                else if (pairs) halve_64(to, from, s, low_pair, pairs);
-                else split_row(to, from, s, size);
+                if (!pairs) split_row(to, from, s, size);
+                /* two slots, the even and the odd cells, and perhaps one before and after the pairs */
+                #define POOLING_HALVE(T, UNPAIR) {                                                                       \
+                    T *evens = (T*)to, *odds = evens + slot;                                                             \
+                    const T* cells = (const T*)from + first;                                                             \
+                    UNPAIR(evens + start, odds + start, cells + 2 * start, n);                                           \
+                    if (even < start) evens[even] = cells[2 * even];                                                     \
+                    if (odd < start) odds[odd] = cells[2 * odd + 1];                                                     \
+                    if (even_end > odd_end) evens[even_end - 1] = cells[2 * even_end - 2];                               \
+                    if (odd_end > even_end) odds[odd_end - 1] = cells[2 * odd_end - 1]; }
+                else if (size == 4) POOLING_HALVE(uint32_t, unpair_32)
+                else POOLING_HALVE(uint64_t, unpair_64)
+                #undef POOLING_HALVE
             }
 }
 /* Rows of planes, in the order of the source, each to its place in every slot. */
 static inline void split(char* dst, const char* src, const split_t* s, Py_ssize_t size) {
-    Py_ssize_t low = 0, pairs = 0;
-    if (s->run == 1 && s->step == 2 && s->slots == 2 && size >= 4 && s->first[1] - 2 * s->entry[1] == s->first[0] - 2 * s->entry[0] + 1) {
-        const Py_ssize_t even = s->entry[0] + s->count[0], odd = s->entry[1] + s->count[1];
-        low = s->entry[0] > s->entry[1] ? s->entry[0] : s->entry[1];
-        pairs = (even < odd ? even : odd) - low;
-        if (pairs < POOLING_PAIRS(8) / size) pairs = 0;
-    }
-    if (pairs && size == 4) split_rows(dst, src, s, 4, low, pairs);
-    else if (pairs) split_rows(dst, src, s, 8, low, pairs);
-    else split_rows(dst, src, s, size, 0, 0);
+    const int pairs = s->run == 1 && s->step == 2 && s->slots == 2 && size >= 4 && s->count[0] && s->count[1] &&
+        s->first[1] - 2 * s->entry[1] == s->first[0] - 2 * s->entry[0] + 1;
+    if (pairs && size == 4) split_rows(dst, src, s, 4, 1);
+    else if (pairs) split_rows(dst, src, s, 8, 1);
+    else split_rows(dst, src, s, size, 0);
 }
 
 /* int32 distances to int64 indices. */
@@ -221,11 +228,13 @@ static inline void widen(int64_t* dst, const int32_t* src, const int32_t* origin
 /* A row's bytes: short ones without a call. */
 POOLING_INLINE void put_row(char* dst, const char* src, Py_ssize_t bytes) {
     Py_ssize_t i;
-    if (bytes > 256 || bytes < 16) memcpy(dst, src, bytes);
-    else {
+    if (bytes > 256) memcpy(dst, src, bytes);
+    else if (bytes >= 16) {
         for (i = 0; i < bytes - 16; i += 16) memcpy(dst + i, src + i, 16);
         memcpy(dst + bytes - 16, src + bytes - 16, 16);
-    }
+    } else if (bytes >= 8) { memcpy(dst, src, 8); memcpy(dst + bytes - 8, src + bytes - 8, 8); }
+    else if (bytes >= 4) { memcpy(dst, src, 4); memcpy(dst + bytes - 4, src + bytes - 4, 4); }
+    else for (i = 0; i < bytes; i++) dst[i] = src[i];
 }
 
 #ifdef POOLING_STREAMS

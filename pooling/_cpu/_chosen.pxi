@@ -202,19 +202,20 @@ cdef void split_rows(const Job* job, const split_t* split, const Phases* tall, c
 cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, Py_ssize_t inner,
                     char* scratch) noexcept nogil:
     """Windows of short runs, from rows that are split by the stride."""
+    cdef const Axis* deep = &job.axis[0]
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef Phases tall = phases_of(down), wide = phases_of(across)
     cdef Py_ssize_t width = job.lane + wide.furthest, height = job.slab + tall.furthest, line = width * inner
     cdef Py_ssize_t plane = height * line, slot = (job.group * plane + 15) & ~15, area = down.n * across.n
-    cdef Py_ssize_t d, g, h, j, k, m, n, o, s, w, outs, rows, planes, low, lead, cells, start, begin, end, last = job.outers - 1
+    cdef Py_ssize_t d, g, h, j, k, m, n, o, r, s, w, cell, place, outs, rows, planes, low, lead, cells, start, begin, end, last = job.outers - 1
     cdef Py_ssize_t tap[TAPS]
     cdef int64_t offset[TAPS]
     cdef Py_ssize_t first[TAPS]    # of each slot of W: its first cell, where that is, and how many it has
     cdef Py_ssize_t entry[TAPS]
     cdef Py_ssize_t count[TAPS]
     cdef Py_ssize_t known[2]       # which slab's firsts are in the two buffers: within the data, and at its edge
-    cdef char* firsts_
+    cdef Py_ssize_t held[TAPS]     # the planes in the buffer
     cdef Cells buffer = NONE
     cdef split_t pieces
     cdef taps_t taps
@@ -245,43 +246,45 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
                 first[s] += across.stride
             entry[s] = (lead + first[s]) // across.stride
             count[s] = min((cells - first[s] + across.stride - 1) // across.stride, width - entry[s]) if first[s] < cells else 0
-        for d in range(t[0].outs):
-            span(&job.axis[0], t[0].first + d, &start, &begin, &end)
-            taps.count = 0
-            for k in range(end - begin):
-                for h in range(down.kernel):
-                    for o in range(across.kernel):
-                        tap[taps.count] = ((k * tall.slots + tall.slot[h]) * wide.slots + wide.slot[o]) * slot \
-                            + tall.shift[h] * line + wide.shift[o] * inner
-                        offset[taps.count] = k * job.axis[0].dilation * area + h * down.dilation * across.n + o * across.dilation
-                        taps.count += 1
-            start += begin * job.axis[0].dilation
-            for m in range((batch + job.group - 1) // job.group):
-                g = m * job.group
-                planes = min(job.group, batch - g)
-                for n in range((t[1].outs + job.slab - 1) // job.slab):
-                    h = n * job.slab
-                    rows = min(job.slab, t[1].outs - h)
-                    low = (t[1].first + h) * down.stride - down.before
-                    pieces.planes = planes
+        for m in range((batch + job.group - 1) // job.group):
+            g = m * job.group
+            planes = pieces.planes = put.planes = min(job.group, batch - g)
+            for n in range((t[1].outs + job.slab - 1) // job.slab):
+                h = n * job.slab
+                put.rows = rows = min(job.slab, t[1].outs - h)
+                low = (t[1].first + h) * down.stride - down.before
+                taps.run = (((planes - 1) * height + rows) * line + 31) & ~31
+                taps.begin = NULL
+                if low < 0 or w * across.stride < across.before:
+                    k = low < 0
+                    taps.begin = scratch + job.part[3] + k * (job.part[4] - job.part[3]) // 2
+                    if known[k] != (h if k else 0):
+                        firsts(job, t[1].first + h, w, inner, height, width, <char*> taps.begin)
+                        known[k] = h if k else 0
+                for k in range(deep.kernel):
+                    held[k] = -1
+                for d in range(t[0].outs):
+                    span(deep, t[0].first + d, &start, &begin, &end)
+                    start += begin * deep.dilation
+                    taps.count = 0
                     for k in range(end - begin):
-                        split_rows(job, &pieces, &tall, x + g * job.x_outer[last] + (start + k * job.axis[0].dilation) * job.x_axis[0]
-                                   + (max(0, w * across.stride - across.before)) * job.x_axis[2],
-                                   at(job, buffer, k * tall.slots * wide.slots * slot), low, (rows - 1) * down.stride + down.extent,
-                                   cells, job.slab < t[1].outs, scratch + job.part[5])
-                    taps.begin = NULL
-                    if low < 0 or w * across.stride < across.before:
-                        k = low < 0
-                        firsts_ = scratch + job.part[3] + k * (job.part[4] - job.part[3]) // 2
-                        taps.begin = firsts_
-                        if known[k] != (h if k else 0):
-                            firsts(job, t[1].first + h, w, inner, height, width, firsts_)
-                            known[k] = h if k else 0
-                    taps.run = (((planes - 1) * height + rows) * line + 31) & ~31
+                        # A plane keeps its place while windows need it.
+                        cell = start + k * deep.dilation
+                        place = cell % deep.kernel if deep.dilation == 1 else k
+                        if held[place] != cell:
+                            held[place] = cell
+                            split_rows(job, &pieces, &tall, x + g * job.x_outer[last] + cell * job.x_axis[0]
+                                       + max(0, w * across.stride - across.before) * job.x_axis[2],
+                                       at(job, buffer, place * tall.slots * wide.slots * slot), low,
+                                       (rows - 1) * down.stride + down.extent, cells, job.slab < t[1].outs, scratch + job.part[5])
+                        for r in range(down.kernel):
+                            for o in range(across.kernel):
+                                tap[taps.count] = ((place * tall.slots + tall.slot[r]) * wide.slots + wide.slot[o]) * slot \
+                                    + tall.shift[r] * line + wide.shift[o] * inner
+                                offset[taps.count] = k * deep.dilation * area + r * down.dilation * across.n + o * across.dilation
+                                taps.count += 1
                     job.take(scratch + job.part[1], scratch + job.part[2], scratch, &taps)
-                    put.rows = rows
                     put.base = start * area + low * across.n
-                    put.planes = planes
                     put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + j * job.lane * job.y_axis[2],
                              i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1] + j * job.lane * job.i_axis[2],
                              scratch + job.part[1], scratch + job.part[2])
