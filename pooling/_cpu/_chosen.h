@@ -26,7 +26,8 @@ typedef struct {
 
 typedef struct {
     Py_ssize_t planes, bands, slots, run, step;      /* a slot has `run` cells out of every step * run */
-    Py_ssize_t src_plane, src_row;                   /* of the source, in bytes: from plane to plane, from row to row of a band */
+    Py_ssize_t src_plane, src_row;                   /* of the source, in bytes: from plane to plane, from row to row of a band, */
+    Py_ssize_t ahead, length;                        /* to what will be read next; and of a row */
     Py_ssize_t dst_plane, dst_row, dst_slot;         /* in cells; each band has its slots, one after the other */
     const Py_ssize_t *band, *begin, *end;            /* of each band: where its row 0 is in the source, in bytes, and its rows */
     const Py_ssize_t *first, *entry, *count;         /* of each slot: the first run, where in the slot it is, how many there are */
@@ -86,6 +87,7 @@ typedef struct {
             for (i = 0; i < n - half; i += half) every_pair_##BITS(dst + i, src + 2 * i, 0);                             \
             every_pair_##BITS(dst + n - half, src + 2 * (n - half) - 1, 1);                                              \
         } else if (step == 2) for (i = 0; i < n; i++) dst[i] = src[2 * i];                                               \
+        else if (step == 3) for (i = 0; i < n; i++) dst[i] = src[3 * i];                                                 \
         else for (i = 0; i < n; i++) dst[i] = src[i * step];                                                             \
     }
 POOLING_SPLIT(8)
@@ -168,7 +170,8 @@ POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_
     const Py_ssize_t even = s->entry[0], even_end = even + s->count[0], odd = pairs ? s->entry[1] : 0, odd_end = pairs ? odd + s->count[1] : 0;
     const Py_ssize_t start = even > odd ? even : odd, n = (even_end < odd_end ? even_end : odd_end) - start;
     const Py_ssize_t first = s->first[0] - 2 * even;
-    Py_ssize_t plane, row, band, low = begin[0], high = end[0];
+    const Py_ssize_t ahead = s->ahead, length = s->length;
+    Py_ssize_t plane, row, band, i, low = begin[0], high = end[0];
     for (band = 1; band < bands; band++) {
         low = begin[band] < low ? begin[band] : low;
         high = end[band] > high ? end[band] : high;
@@ -179,6 +182,7 @@ POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_
                 char* to = dst + row * dst_row + band * dst_band;
                 const char* from = src + row * src_row + place[band];
                 if (row < begin[band] || row >= end[band]) continue;
+                if (ahead) for (i = 0; i < length; i += 64) prefetch(from + ahead + i);
                 if (!pairs) split_row(to, from, s, size);
                 /* two slots, the even and the odd cells, and perhaps one before and after the pairs */
                 #define POOLING_HALVE(T, UNPAIR) {                                                                       \

@@ -13,6 +13,8 @@ cdef enum:
     DIRECT = 64               # bytes of runs from which on they are read from the array: no vector is longer
     SPLIT = 1 << 14           # bytes of split rows, to stay in a core's first-level cache
     SPLIT_LIMIT = 1 << 18     # and where windows are large
+    STREAM = 1 << 24          # bytes of results that are better written past the caches,
+    STREAM_ROW = 1 << 7       # where their rows are this long
 
 
 cdef struct Phases:
@@ -190,6 +192,7 @@ cdef void split_rows(const Job* job, const split_t* split, const Phases* tall, c
         job.split(dst.value, source, &s, job.size)
         return
     s.planes = s.bands = 1
+    s.ahead = 0
     s.begin, s.end = &zero, &one
     for plane in range(split.planes):
         for k in range(tall.slots):
@@ -253,6 +256,8 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
                 h = n * job.slab
                 put.rows = rows = min(job.slab, t[1].outs - h)
                 low = (t[1].first + h) * down.stride - down.before
+                pieces.length = cells * inner * job.size
+                pieces.ahead = deep.stride * job.x_axis[0] if deep.out > 1 else rows * down.stride * job.x_axis[1]
                 taps.run = (((planes - 1) * height + rows) * line + 31) & ~31
                 taps.begin = NULL
                 if low < 0 or w * across.stride < across.before:
@@ -293,7 +298,7 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
 cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether indices are chosen tap by tap, how, and with what memory."""
     cdef Py_ssize_t k, size = job.size, row, part, furthest, most
-    cdef double taps = 1, windows = 1, cells = 1, least = 1
+    cdef double taps = 1, windows = 1, cells = 1, least = 1, results
     cdef const Axis* axis
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
@@ -336,6 +341,10 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.onto = job.onto and (job.grid[4] == 1 or job.y_axis[2] == job.block[4] * size)
+    results = windows * job.inner * (size + sizeof(int64_t))
+    for k in range(job.outers):
+        results *= job.outer[k]
+    job.stream = results > STREAM and job.block[3] * job.block[4] * size >= STREAM_ROW
     job.lane, job.slab, job.group = job.block[3], job.block[2], job.block[0]
     if job.direct:
         job.lane = min(job.lane, max(1, 2048 // job.block[4]))

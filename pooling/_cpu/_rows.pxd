@@ -31,7 +31,7 @@ cdef extern from "_chosen.h":
         const int64_t* offset
         const char* begin
     ctypedef struct split_t:
-        Py_ssize_t planes, bands, slots, run, step, src_plane, src_row, dst_plane, dst_row, dst_slot
+        Py_ssize_t planes, bands, slots, run, step, src_plane, src_row, ahead, length, dst_plane, dst_row, dst_slot
         const Py_ssize_t* band
         const Py_ssize_t* begin
         const Py_ssize_t* end
