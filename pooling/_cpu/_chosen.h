@@ -57,6 +57,21 @@ typedef struct {
 #define POOLING_EACH_LANE(T, x) (x)
 #endif
 
+/* Cells of one byte as 32 bits and back: what compilers make of eight bytes is one at a time. */
+#if defined(__AVX2__) && POOLING_VECTOR == 32
+POOLING_INLINE void narrow_bytes(void* dst, __m256i x) {
+    const __m256i low = _mm256_shuffle_epi8(x, _mm256_set1_epi32(0x0c080400));
+    _mm_storel_epi64((__m128i*)dst, _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+#define POOLING_WIDE_uint8(x, T) ((T)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)&(x))))
+#define POOLING_WIDE_int8(x, T) ((T)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)&(x))))
+#define POOLING_NARROW_BYTES(dst, x, T) narrow_bytes(&(dst), (__m256i)(x))
+#else
+#define POOLING_WIDE_uint8(x, T) POOLING_CONVERT(x, T)
+#define POOLING_WIDE_int8(x, T) POOLING_CONVERT(x, T)
+#define POOLING_NARROW_BYTES(dst, x, T) (dst) = POOLING_CONVERT(x, T)
+#endif
+
 /* dst = every step'th cell of src, n of them; nothing is read behind the last one. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define POOLING_PAIR(BITS)                                                                                               \

@@ -322,7 +322,7 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         straight = straight and job.x_axis[k] % size == 0
     onto = job.exact and (job.y_inner == size or job.inner == 1) and job.y_axis[2] == job.inner * size
     job.direct = straight and job.inner * max(size, 4) >= DIRECT
-    if job.direct and taps > TAPS and taps * windows > 4 * cells:
+    if (job.direct or job.inner > 1) and taps > 16 and taps * windows > 4 * cells:   # axis by axis costs less
         return False
     if not job.direct and (not regular or least > TAPS):
         return False
