@@ -259,6 +259,7 @@ def chosen(x, mode, kernel, stride, padding, dilation):
         ((40, 13, 7, 7), (2, 2), (2, 2), (0, 0), (1, 1)),
         ((1, 2, 120, 200), (3, 3), (2, 2), (1, 1), (1, 1)),  # a plane in several slabs
         ((1, 1, 7, 9001), (3, 2), (1, 3), (1, 1), (1, 1)),  # and a row in several parts
+        ((1, 1, 8, 6000), (5, 3), (1, 1), (2, 1), (1, 1)),  # and slabs of one row, two of them at the upper edge
         ((2, 3, 300), (2,), (2,), (0,), (1,)),
         ((2, 3, 21), (5,), (2,), (2,), (1,)),
         ((2, 3, 40, 41), (3, 3), (2, 2), (2, 2), (2, 2)),  # all taps in one phase
