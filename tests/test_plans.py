@@ -293,3 +293,78 @@ def test_rows_without_a_cell_in_a_result_whose_cells_stand_apart():
     frame = np.full((*want.shape[:2], 2 * want.shape[2], want.shape[3]), 7, np.float32)
     assert agree(pooling.pool(x, **arguments, out=frame[:, :, ::2]), want)
     assert (frame[:, :, 1::2] == 7).all()
+
+
+def chosen(x, mode, kernel, stride, padding, dilation):
+    """Values and indices of windows of an (N, C, ...) array: the first cell that is best, or the last NaN."""
+    m, nan = len(kernel), np.isnan(x)
+    rank = np.unique(np.where(nan, 0, x), return_inverse=True)[1].reshape(x.shape)
+    rank = rank if mode == "max" else x.size - rank
+    rank = np.where(nan, np.arange(x.size).reshape(x.shape) + 2 * x.size, rank)
+    numbers = np.arange(np.prod(x.shape[2:])).reshape(x.shape[2:])
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    step = tuple(slice(None, None, s) for s in (*stride, *dilation))
+    views = []
+    for part in (rank, np.broadcast_to(numbers, x.shape)):
+        part = np.pad(part, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=-1)
+        view = sliding_window_view(part, extent, tuple(range(2, 2 + m)))[(slice(None), slice(None), *step)]
+        views.append(view.reshape(*view.shape[: 2 + m], -1))
+    index = np.take_along_axis(views[1], views[0].argmax(-1)[..., None], -1)[..., 0]
+    flat = index.reshape(*x.shape[:2], -1)
+    return np.take_along_axis(x.reshape(*x.shape[:2], -1), flat, -1).reshape(index.shape), index
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, kernel, stride, padding, dilation",
+    [
+        ((3, 7, 14, 14), (3, 3), (2, 2), (1, 1), (1, 1)),  # several planes as one run, the last of them fewer
+        ((40, 13, 7, 7), (2, 2), (2, 2), (0, 0), (1, 1)),
+        ((1, 2, 120, 200), (3, 3), (2, 2), (1, 1), (1, 1)),  # a plane in several slabs
+        ((1, 1, 7, 9001), (3, 2), (1, 3), (1, 1), (1, 1)),  # and a row in several parts
+        ((1, 1, 8, 6000), (5, 3), (1, 1), (2, 1), (1, 1)),  # and slabs of one row, two of them at the upper edge
+        ((2, 3, 300), (2,), (2,), (0,), (1,)),
+        ((2, 3, 21), (5,), (2,), (2,), (1,)),
+        ((2, 3, 40, 41), (3, 3), (2, 2), (2, 2), (2, 2)),  # all taps in one phase
+        ((2, 3, 40, 41), (3, 4), (3, 2), (2, 0), (2, 1)),
+        ((2, 2, 30, 31), (2, 2), (5, 5), (0, 1), (1, 1)),  # rows that no window reads
+        ((2, 2, 4, 5), (3, 4), (1, 1), (2, 2), (2, 1)),  # windows larger than the data
+        ((1, 3, 9, 10, 21), (3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),  # planes that are kept for the next windows
+        ((2, 2, 9, 10, 11), (3, 2, 2), (1, 2, 1), (2, 0, 1), (2, 1, 1)),
+        ((1, 17, 6, 9), (3, 3), (2, 1), (1, 1), (1, 1)),
+        ((1, 70, 5, 40), (2, 3), (1, 2), (1, 1), (1, 1)),
+        ((1, 16, 9, 9), (9, 8), (1, 1), (0, 0), (1, 1)),  # more taps than one call takes
+    ],
+)
+def test_indices_tap_by_tap(caplog, shape, kernel, stride, padding, dilation, dtype, mode):
+    x = data(shape, dtype, 3, "special" if dtype.startswith("float") else "real")
+    x.flat[::3] = x.flat[1]  # ties
+    want, index = chosen(x, mode, kernel, stride, padding, dilation)
+    for layout in (FIRST, LAST):
+        given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        got, log = way(caplog, given, mode, kernel, stride, padding, dilation=dilation, layout=layout, return_indices=True)
+        value, place = got if layout == FIRST else (np.moveaxis(part, -1, 1) for part in got)
+        assert (place == index).all()
+        assert agree(value, want)
+        direct = layout == LAST and shape[1] * max(4, x.itemsize) >= 64 and dtype != "float16"
+        if direct or np.prod(kernel) <= 16:
+            assert ("tap by tap, from the array" if direct else "tap by tap, from split rows") in log
+
+
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+def test_large_results_with_indices(layout):
+    """They are written past the caches, wherever they begin; small ones are not."""
+    x = data((4, 24, 127, 130), "float32", 5, "special")
+    if layout == LAST:
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    parts = [pooling.pool(x[n : n + 1], "max", 2, 1, layout=layout, return_indices=True) for n in range(len(x))]
+    want = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    assert sum(part.nbytes for part in want) > 2**24 > sum(part.nbytes for part in parts[0])
+    for gap in (0, 1, 3):
+        frames = [np.full(part.size + 6, 7, part.dtype) for part in want]
+        out = tuple(frame[gap : gap + part.size].reshape(part.shape) for frame, part in zip(frames, want, strict=True))
+        pooling.pool(x, "max", 2, 1, layout=layout, return_indices=True, out=out)
+        assert agree(out[0], want[0]) and (out[1] == want[1]).all()
+        for frame, part in zip(frames, want, strict=True):
+            assert (frame[:gap] == 7).all() and (frame[gap + part.size :] == 7).all()

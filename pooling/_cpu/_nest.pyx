@@ -20,12 +20,12 @@ This file never sees an element type: it moves bytes and calls the loops of _row
 """
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, store_t
+from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t
 
 
 cdef extern from "_build.h":
@@ -81,15 +81,23 @@ cdef struct Job:
     finish_t finish
     store_t store
     store_t store_index
+    take_t take
+    place_t place
+    put_cells_t put
+    split_rows_t split
+    streamed_t streamed
     bint idempotent, uniform, copied, exact   # copied, exact: load and store change nothing
     Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0)
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
     Py_ssize_t slab            # windows of that axis that pass through the buffers together
+    bint chosen, direct        # indices tap by tap, those of the array itself
+    bint stream                # results past the caches
+    Py_ssize_t group           # planes that pass through the buffers together
+    Py_ssize_t part[6]         # where each of the buffers begins, in bytes
     bint lanes                 # H and W in one go, a few rows of windows at a time
     bint deep                  # of rows that are combined down D first
     bint swept                 # by blocks of rows as long as the kernel
     Py_ssize_t lane            # windows of W of such a row that are reduced together
-    Py_ssize_t group           # planes whose rows are made together
     bint alone                 # such rows are the result
     Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
@@ -148,6 +156,7 @@ cdef void fill(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:
 include "_axis.pxi"
 include "_blocks.pxi"
 include "_lanes.pxi"
+include "_chosen.pxi"
 
 
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
@@ -186,6 +195,13 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     y += first[4] * job.y_inner
     if i != NULL:
         i += first[4] * job.i_inner
+    if job.chosen:
+        if job.direct:
+            run_direct(job, t, x, y, i, count[0], count[4], scratch)
+        else:
+            run_split(job, t, x, y, i, count[0], count[4], scratch)
+        job.streamed()
+        return
     if job.lanes:
         run_lanes(job, t, x, y, count[0], count[4], scratch)
         return
@@ -215,6 +231,12 @@ cdef class Loops:
     cdef store_t store
     cdef store_t wide          # indices to int64, or to int32
     cdef store_t narrow
+    cdef take_t take
+    cdef place_t place_wide
+    cdef place_t place_narrow
+    cdef put_cells_t put
+    cdef split_rows_t split
+    cdef streamed_t streamed
     cdef Py_ssize_t size, finished, indexed
     cdef uint64_t identity
     cdef bint idempotent, copied, exact
@@ -236,6 +258,13 @@ cdef class Loops:
             self.narrow = <store_t> <size_t> rows["index", index, "int32"]
             self.wide = <store_t> <size_t> rows["index", index, "int64"]
             self.indexed = sizeof(uint32_t) if index == "uint32" else sizeof(uint64_t)
+            if self.indexed == sizeof(uint32_t) or self.size == sizeof(uint64_t):
+                self.take = <take_t> <size_t> rows["take", combine, types.accumulate]
+                self.place_narrow = <place_t> <size_t> rows["place", index[1:], "int32"]
+                self.place_wide = <place_t> <size_t> rows["place", index[1:], "int64"]
+            self.put = <put_cells_t> <size_t> rows["put"]
+            self.split = <split_rows_t> <size_t> rows["split"]
+            self.streamed = <streamed_t> <size_t> rows["streamed"]
         else:
             self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]
             self.narrow = self.wide = NULL
@@ -283,6 +312,8 @@ cdef class Plan:
         if index:
             job.i = <char*> job    # not NULL, until a run says where
             job.store_index = loops.wide if index == sizeof(int64_t) else loops.narrow
+            job.take, job.put, job.split, job.streamed = loops.take, loops.put, loops.split, loops.streamed
+            job.place = loops.place_wide if index == sizeof(int64_t) else loops.place_narrow
         outer, (job.inner, job.x_inner, job.y_inner, job.i_inner), pooled = view
         job.outers = len(outer)
         for k in range(job.outers):
@@ -300,6 +331,8 @@ cdef class Plan:
             self.items *= job.grid[k]
         self.threads = max(1, min(threads, self.items))
         job.scratch = job.capacity * (3 * (job.size + job.indexed) + max(job.size, job.finished) + job.finished + job.indexed)
+        if job.chosen:
+            job.scratch = job.capacity
         job.scratch = (job.scratch + 63) & ~63
 
     def words(self):
@@ -311,7 +344,11 @@ cdef class Plan:
             if not idle(&job.axis[k]):
                 tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
                 ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and job.idempotent and k == 1 else "taps" if tapped and not job.swept else "doubling"))
-        rows = f"{job.slab} rows of windows at a time" if job.lanes else "axis by axis"
+        rows = "axis by axis"
+        if job.lanes:
+            rows = f"{job.slab} rows of windows at a time"
+        elif job.chosen:
+            rows = f"tap by tap, {'from the array' if job.direct else 'from split rows'}"
         if job.group > 1:
             rows += f", {job.group} planes together"
         ends = ("" if job.straight else "cells are loaded, ") + ("" if job.onto else "results are stored, ")

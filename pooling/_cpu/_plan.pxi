@@ -134,6 +134,11 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.first = 0
     while job.first < 3 and idle(&job.axis[job.first]):
         job.first += 1
+    job.slab = 1
+    job.chosen = plan_chosen(job, pieces)
+    job.lanes = False
+    if job.chosen:
+        return
     job.straight = job.copied and job.first < 3 and (job.x_inner == size or job.inner == 1)
     job.onto = job.exact and job.finish == NULL and job.i == NULL and (job.y_inner == size or job.inner == 1)
     for k in range(3):

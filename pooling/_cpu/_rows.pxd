@@ -38,6 +38,27 @@ cdef extern from "_back.h":
         const int64_t* firsts
         const int64_t* covers
 
+cdef extern from "_chosen.h":
+    ctypedef struct taps_t:
+        Py_ssize_t cells, run, step
+        int count, more
+        const Py_ssize_t* at
+        const int64_t* offset
+        const char* begin
+    ctypedef struct split_t:
+        Py_ssize_t planes, bands, slots, run, step, src_plane, src_row, ahead, length, dst_plane, dst_row, dst_slot
+        const Py_ssize_t* band
+        const Py_ssize_t* begin
+        const Py_ssize_t* end
+        const Py_ssize_t* first
+        const Py_ssize_t* entry
+        const Py_ssize_t* count
+    ctypedef struct put_t:
+        Py_ssize_t planes, rows, cells, inner, area, pitch, plane_stride, row_stride, cell_stride, inner_stride
+        int stream
+        const char* origin
+        int64_t base, apart
+
 
 cdef struct Cells:
     # Accumulated cells; beside them, where a mode is asked for them (else NULL), their indices less `base`.
@@ -78,3 +99,12 @@ ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py
 ctypedef void (*down_t)(char* dst, const char* x, const char* y, const char* z, Py_ssize_t n) noexcept nogil
 # Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros, or NULL.
 ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** x, Py_ssize_t rows, const spread_t*) noexcept nogil
+# Windows with the distances of their cells, tap by tap in the order of the indices.
+ctypedef void (*take_t)(char* dst, char* index, const char* src, const taps_t*) noexcept nogil
+# Rows of dense distances to indices, and rows of dense cells, `size` bytes each, to the result.
+ctypedef void (*place_t)(char* dst, const char* src, const put_t*) noexcept nogil
+ctypedef void (*put_cells_t)(char* dst, const char* src, const put_t*, Py_ssize_t size) noexcept nogil
+# Rows of cells, `size` bytes each, to every slot of them.
+ctypedef void (*split_rows_t)(char* dst, const char* src, const split_t*, Py_ssize_t size) noexcept nogil
+# What went past the caches is there for all.
+ctypedef void (*streamed_t)() noexcept nogil
