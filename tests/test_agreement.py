@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import pytest
@@ -243,6 +244,46 @@ def test_gradients_are_rounded_once(dtype):
     got = pooling.pool_backward(g.astype(x.dtype), x, "max", 3, 1, 1, layout="LC")
     check(got, wide.astype(x.dtype))
     assert (wide > 2049).any()
+
+
+CHECKED = {
+    "few_rows": ((5, 6), {"kernel": (2, 3), "stride": 1, "padding": 1}),
+    "three_rows": ((7, 9), {"kernel": 3, "stride": (2, 1), "padding": ((1, 0), (0, 1))}),
+    "many_rows": ((7, 6), {"kernel": (4, 2), "stride": (1, 2), "padding": (2, 0), "ceil_mode": True}),
+    "gaps": ((7, 6), {"kernel": (2, 3), "stride": 1, "padding": (1, 2), "dilation": (3, 2)}),
+    "deep": ((3, 4, 3), {"kernel": 2, "stride": (1, 2, 1), "padding": (1, 0, 1)}),
+    "line": ((13,), {"kernel": 3, "stride": 1, "padding": (1,)}),
+    "whole": ((4, 5), {"kernel": (4, 5)}),
+    "adaptive": ((7, 5), {"output_size": (3, 3)}),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 17])
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_index_of_every_window(name, kind, channels):
+    """A cell is of a window if it alone being 1 makes the window's maximum 1; each way to check many indices at once."""
+    sizes, arguments = CHECKED[name]
+    layout = "DHW"[3 - len(sizes) :] + "C"
+    call = "adaptive_pool" if "output_size" in arguments else "pool"
+    x = np.zeros((*sizes, channels), np.float32)
+    shape = getattr(pooling, call)(x, "max", **arguments, layout=layout).shape
+    g, indices = np.ones(shape, np.float32), np.full(shape, -1, kind)
+    for index in (*range(-3, prod(sizes) + 8), 2**31 - 1, -(2**31), *([2**32, 2**32 - 1, -(2**32)] if kind == "int64" else [])):
+        own = np.zeros(shape[:-1], bool)
+        if 0 <= index < prod(sizes):
+            one = np.zeros((1, *sizes, 1), np.float32)
+            one.flat[index] = 1
+            own = getattr(oracle, call)(one, "max", **arguments)[0, ..., 0] == 1
+        for place in np.ndindex(*shape[:-1]):
+            indices[(*place, -1)] = index
+            back = lambda: getattr(pooling, call + "_backward")(g, x, "max", **arguments, layout=layout, indices=indices)  # noqa: E731
+            if own[place] or index == -1:
+                assert back().sum() == (index >= 0)
+            else:
+                with pytest.raises(IndexError, match="neither -1 nor a cell of the window"):
+                    back()
+            indices[(*place, -1)] = -1
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "HWCN"])

@@ -9,7 +9,7 @@
 enum { POOLING_MARGIN = 4 }; /* zeros at both ends of a row of sums: more than the windows that cover one cell */
 
 /* How indices are checked: all at once in vectors of 32 bits, by as little as decides; or one by one. */
-enum { POOLING_BY_SPAN, POOLING_BY_ROWS, POOLING_BY_DEPTH, POOLING_SINGLY };
+enum { POOLING_BY_SPAN, POOLING_BY_FEW, POOLING_BY_ROWS, POOLING_BY_DEPTH, POOLING_SINGLY };
 enum { POOLING_EXACT = 1 << 21 }; /* numbers below it are divided exactly in float */
 
 /* Windows in row-major order: one row of them, or several that lie dense. Strides in bytes; [3] is D, H, W. */
@@ -26,8 +26,8 @@ typedef struct {
     /* All for vectors: legal cells lie in base .. base + span, whose first cell is in row `row` and depth `depth` of a window that
      * has `high` rows. Of each window, or each index where `flat`: its first row, counted from the first window's one, its first
      * cell in the row, and the number of cells from there on. */
-    int kind, flat;
-    uint32_t base, span, high;
+    int kind, flat; /* BY_FEW, windows of up to three rows: they lie `second` and `third` cells behind the first, lefts from base on */
+    uint32_t base, span, high, second, third;
     int32_t row, depth, width, height, gap[3];
     float by_width, by_rows, by_gap[3];
     const int32_t *tops, *lefts, *widths;
@@ -68,8 +68,13 @@ static inline int32_t pooling_part(uint32_t cell, float by) {
 
 /* The same as pooling_legal, or -1, in 32 bits and without a branch. */
 static inline int pooling_allowed(const windows_t* w, uint32_t at, int32_t top, int32_t left, uint32_t width, int kind) {
-    const uint32_t cell = at - w->base;
-    int legal = cell < w->span;
+    uint32_t cell = at - w->base;
+    int legal;
+    if (kind == POOLING_BY_FEW) { /* and below the plane's end */
+        cell -= (uint32_t)left;
+        return (cell < width) | (cell - w->second < width) | (cell - w->third < width) | (at == 0xffffffffu);
+    }
+    legal = cell < w->span;
     if (kind >= POOLING_BY_ROWS) {
         int32_t row = pooling_part(cell, w->by_width), depth = 0;
         const uint32_t column = cell - (uint32_t)row * (uint32_t)w->width - (uint32_t)left;

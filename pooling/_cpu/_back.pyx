@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport BY_DEPTH, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -110,6 +110,8 @@ cdef int kind_of(const Scatter* s, Py_ssize_t rows) noexcept nogil:
         return SINGLY
     if whole[2] and not gaps and (whole[1] or (rows == 1 and s.axis[0].n == 1)):
         return BY_SPAN
+    if s.axis[0].n == 1 and not gaps and s.axis[1].extent <= 3 and s.row.plane < 1 << 29:
+        return BY_FEW
     if (lines and cells >= EXACT) or (gaps and long):
         return SINGLY
     return BY_DEPTH if gaps or s.axis[0].n > 1 else BY_ROWS
@@ -122,6 +124,7 @@ cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t
     cdef const Axis* axis = &s.axis[2]
     cdef Py_ssize_t r, o, c, n = 0
     cdef int32_t left, width, stride = <int32_t> axis.stride
+    cdef int32_t down = <int32_t> (s.axis[1].stride * axis.n) if s.row.kind == BY_FEW else 0
     cdef bint plain = s.each == 1 and axis.starts == NULL
     for o in range(first, first + cells):
         if n > 0 and plain and begin(axis, first + n) >= 0 and begin(axis, first + cells - 1) + axis.extent <= axis.n:
@@ -138,7 +141,7 @@ cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t
         n = cells
     for r in range(1, s.rows):
         for c in range(n):
-            tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c], widths[c]
+            tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c] + down * <int32_t> r, widths[c]
 
 
 cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows) noexcept nogil:
@@ -153,9 +156,13 @@ cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t 
         row.row = 0
     else:
         row.base, row.span, row.row = <uint32_t> (low * row.n[2]), <uint32_t> (max(0, stop - low) * row.n[2]), <int32_t> low
+    if row.kind == BY_FEW and rows > 1:
+        row.base = <uint32_t> (row.start[1] * row.n[2])
     # Several rows: those of a window are told by the table, whose first entry is the first window's start.
     row.row -= <int32_t> (low if rows == 1 else row.start[1])
     row.high = <uint32_t> (max(0, stop - low) if rows == 1 else s.axis[1].extent)
+    row.second = <uint32_t> row.n[2] if row.high > 1 else 0
+    row.third = <uint32_t> (2 * row.n[2]) if row.high > 2 else row.second
 
 
 cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcept nogil:

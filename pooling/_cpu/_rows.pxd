@@ -7,6 +7,7 @@ cdef extern from "_back.h":
     enum:
         MARGIN "POOLING_MARGIN"
         BY_SPAN "POOLING_BY_SPAN"
+        BY_FEW "POOLING_BY_FEW"
         BY_ROWS "POOLING_BY_ROWS"
         BY_DEPTH "POOLING_BY_DEPTH"
         SINGLY "POOLING_SINGLY"
@@ -24,7 +25,7 @@ cdef extern from "_back.h":
         const char* soon
         double by_row, by_height
         int kind, flat
-        uint32_t base, span, high
+        uint32_t base, span, high, second, third
         int32_t row, depth, width, height
         int32_t gap[3]
         float by_width, by_rows
