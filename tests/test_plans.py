@@ -340,6 +340,8 @@ def chosen(x, mode, kernel, stride, padding, dilation):
 def test_indices_tap_by_tap(caplog, shape, kernel, stride, padding, dilation, dtype, mode):
     x = data(shape, dtype, 3, "special" if dtype.startswith("float") else "real")
     x.flat[::3] = x.flat[1]  # ties
+    worst = np.inf if dtype.startswith("float") else np.iinfo(dtype).max
+    x[0, 0, ..., : x.shape[-1] // 2] = worst if mode == "min" else -worst if dtype.startswith("float") else np.iinfo(dtype).min
     want, index = chosen(x, mode, kernel, stride, padding, dilation)
     for layout in (FIRST, LAST):
         given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))

@@ -26,11 +26,11 @@ typedef struct {
 
 typedef struct {
     Py_ssize_t planes, bands, slots, run, step;      /* a slot has `run` cells out of every step * run */
-    Py_ssize_t src_plane, src_row;                   /* of the source, in bytes: from plane to plane, from row to row of a band, */
+    Py_ssize_t src_plane, src_row;                   /* of the source, in bytes: to the next plane, and row of a band, */
     Py_ssize_t ahead, length;                        /* to what will be read next; and of a row */
     Py_ssize_t dst_plane, dst_row, dst_slot;         /* in cells; each band has its slots, one after the other */
     const Py_ssize_t *band, *begin, *end;            /* of each band: where its row 0 is in the source, in bytes, and its rows */
-    const Py_ssize_t *first, *entry, *count;         /* of each slot: the first run, where in the slot it is, how many there are */
+    const Py_ssize_t *first, *entry, *count;         /* of each slot: its first run, where that is, how many there are */
 } split_t;
 
 typedef struct {
@@ -121,7 +121,8 @@ POOLING_INLINE void split_runs(char* dst, const char* src, Py_ssize_t step, Py_s
 /* The even and the odd cells of n pairs, n at least a vector's. */
 #ifdef __AVX2__
 POOLING_INLINE void unpair_piece_32(uint32_t* even, uint32_t* odd, const uint32_t* src) {
-    const __m256 low = _mm256_castsi256_ps(POOLING_HALVES(src, src + 8)), high = _mm256_castsi256_ps(POOLING_HALVES(src + 4, src + 12));
+    const __m256 low = _mm256_castsi256_ps(POOLING_HALVES(src, src + 8));
+    const __m256 high = _mm256_castsi256_ps(POOLING_HALVES(src + 4, src + 12));
     _mm256_storeu_ps((float*)even, _mm256_shuffle_ps(low, high, 0x88));
     _mm256_storeu_ps((float*)odd, _mm256_shuffle_ps(low, high, 0xdd));
 }
@@ -182,7 +183,8 @@ POOLING_INLINE void split_rows(char* dst, const char* src, const split_t* s, Py_
     const Py_ssize_t bands = s->bands, slot = s->dst_slot, dst_band = s->slots * slot * size, dst_row = s->dst_row * size;
     const Py_ssize_t src_row = s->src_row, src_plane = s->src_plane, dst_plane = s->dst_plane * size, planes = s->planes;
     const Py_ssize_t *begin = s->begin, *end = s->end, *place = s->band;
-    const Py_ssize_t even = s->entry[0], even_end = even + s->count[0], odd = pairs ? s->entry[1] : 0, odd_end = pairs ? odd + s->count[1] : 0;
+    const Py_ssize_t even = s->entry[0], even_end = even + s->count[0];
+    const Py_ssize_t odd = pairs ? s->entry[1] : 0, odd_end = pairs ? odd + s->count[1] : 0;
     const Py_ssize_t start = even > odd ? even : odd, n = (even_end < odd_end ? even_end : odd_end) - start;
     const Py_ssize_t first = s->first[0] - 2 * even;
     const Py_ssize_t ahead = s->ahead, length = s->length;

@@ -89,7 +89,7 @@ cdef void take_direct(const Job* job, const Py_ssize_t* start, const Py_ssize_t*
     cdef Py_ssize_t at[TAPS]
     cdef int64_t offset[TAPS]
     cdef Py_ssize_t step[3]
-    cdef Py_ssize_t d, h, w, k
+    cdef Py_ssize_t d, h, w, i, j, k
     taps.at, taps.offset, taps.begin, taps.count, taps.more = at, offset, NULL, 0, 0
     for k in range(3):
         step[k] = job.x_axis[k] // job.size
@@ -99,10 +99,9 @@ cdef void take_direct(const Job* job, const Py_ssize_t* start, const Py_ssize_t*
                 if taps.count == TAPS:
                     job.take(values, places, source, taps)
                     taps.count, taps.more = 0, 1
-                at[taps.count] = (start[0] + d * job.axis[0].dilation) * step[0] + (start[1] + h * job.axis[1].dilation) * step[1] \
-                    + (start[2] + w * job.axis[2].dilation) * step[2]
-                offset[taps.count] = (d * job.axis[0].dilation * job.axis[1].n + h * job.axis[1].dilation) * job.axis[2].n \
-                    + w * job.axis[2].dilation
+                i, j, k = d * job.axis[0].dilation, h * job.axis[1].dilation, w * job.axis[2].dilation
+                at[taps.count] = (start[0] + i) * step[0] + (start[1] + j) * step[1] + (start[2] + k) * step[2]
+                offset[taps.count] = (i * job.axis[1].n + j) * job.axis[2].n + k
                 taps.count += 1
     job.take(values, places, source, taps)
 
@@ -139,7 +138,7 @@ cdef void run_direct(const Job* job, const Tile* t, const char* x, char* y, char
                     while o < outs:
                         span(across, w + o, &start[2], &begin[2], &end[2])
                         taps.cells = 1
-                        if across.starts == NULL and begin[2] == 0 and end[2] == across.kernel:   # and those that follow it evenly
+                        if across.starts == NULL and begin[2] == 0 and end[2] == across.kernel:   # those that follow it, too
                             taps.cells = min(outs - o, (across.n - across.extent - start[2]) // across.stride + 1)
                         take_direct(job, start, begin, end, &taps, x + g * job.x_outer[last], values + o * inner * job.size,
                                     places + o * inner * job.indexed)
@@ -198,8 +197,10 @@ cdef void split_rows(const Job* job, const split_t* split, const Phases* tall, c
         for k in range(tall.slots):
             for row in range(begin[k], end[k]):
                 s.band = &zero
-                job.load(spare, source + plane * s.src_plane + band[k] + row * s.src_row, cells, job.x_axis[2], s.run, job.x_inner, job.p)
-                job.split(dst.value + (k * s.slots * s.dst_slot + plane * s.dst_plane + row * s.dst_row) * job.size, spare, &s, job.size)
+                job.load(spare, source + plane * s.src_plane + band[k] + row * s.src_row, cells, job.x_axis[2], s.run,
+                         job.x_inner, job.p)
+                place = k * s.slots * s.dst_slot + plane * s.dst_plane + row * s.dst_row
+                job.split(dst.value + place * job.size, spare, &s, job.size)
 
 
 cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, Py_ssize_t inner,
@@ -211,7 +212,8 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
     cdef Phases tall = phases_of(down), wide = phases_of(across)
     cdef Py_ssize_t width = job.lane + wide.furthest, height = job.slab + tall.furthest, line = width * inner
     cdef Py_ssize_t plane = height * line, slot = (job.group * plane + 15) & ~15, area = down.n * across.n
-    cdef Py_ssize_t d, g, h, j, k, m, n, o, r, s, w, cell, place, outs, rows, planes, low, lead, cells, start, begin, end, last = job.outers - 1
+    cdef Py_ssize_t d, g, h, j, k, m, n, o, r, s, w, cell, place, outs, rows, planes, low, lead, cells, start, begin, end
+    cdef Py_ssize_t last = job.outers - 1
     cdef Py_ssize_t tap[TAPS]
     cdef int64_t offset[TAPS]
     cdef Py_ssize_t first[TAPS]    # of each slot of W: its first cell, where that is, and how many it has
@@ -290,8 +292,9 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
                                 taps.count += 1
                     job.take(scratch + job.part[1], scratch + job.part[2], scratch, &taps)
                     put.base = start * area + low * across.n
-                    put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + j * job.lane * job.y_axis[2],
-                             i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1] + j * job.lane * job.i_axis[2],
+                    o = j * job.lane
+                    put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + o * job.y_axis[2],
+                             i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1] + o * job.i_axis[2],
                              scratch + job.part[1], scratch + job.part[2])
 
 
@@ -354,7 +357,7 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.capacity = job.part[1] + ((row * job.indexed + 63) & ~63)
         return True
     part *= job.block[4]
-    while job.lane > 16 and part * (job.lane + wide.furthest) * (1 + tall.furthest) > SPLIT:
+    while job.lane * job.block[4] > 16 and job.lane > 1 and part * (job.lane + wide.furthest) * (1 + tall.furthest) > SPLIT:
         job.lane = (job.lane + 1) // 2
     row = part * (job.lane + wide.furthest)
     job.slab = max(1, min(job.slab, SPLIT // row - tall.furthest))
@@ -371,5 +374,6 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.part[3] = job.part[2] + ((row * job.indexed + 63) & ~63)
     job.part[4] = job.part[3] + 2 * ((row * job.indexed + 63) & ~63)
     job.part[5] = job.part[4] + ((job.lane * job.block[4] * job.indexed + 63) & ~63)
-    job.capacity = job.part[5] + ((((job.lane - 1) * across.stride + across.extent) * job.block[4] * size + 127) & ~63)
+    cells = min((job.lane - 1) * across.stride + across.extent, across.n)
+    job.capacity = job.part[5] + ((<Py_ssize_t> cells * job.block[4] * size + 127) & ~63)
     return True

@@ -16,6 +16,7 @@ algorithm here gives the same bits:
     sweeping  for max and min over many rows: three picks for each row, whatever the kernel
     clipped   doubling for kernels that reach far beyond the data, without buffering what they reach
     gathering the recursion itself over whole rows of the array, where those outside the data are left out
+Indices of small windows are chosen tap by tap instead (_chosen.pxi), those of large windows beside their values.
 This file never sees an element type: it moves bytes and calls the loops of _rows.pyx through their addresses.
 """
 
