@@ -336,7 +336,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     for k in range(threads):
         memcpy(scratch + k * size, row, sizeof(windows_t))
     with nogil:
-        if s.kept and s.wide > 1:
+        if s.kept and row.kind != SINGLY and row.kind != BY_SPAN:
             tabulate(&s, tables, 0, s.axis[2].out)
         if threads == 1:
             for item in range(items):
