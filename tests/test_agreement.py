@@ -254,6 +254,7 @@ CHECKED = {
     "deep": ((3, 4, 3), {"kernel": 2, "stride": (1, 2, 1), "padding": (1, 0, 1)}),
     "line": ((13,), {"kernel": 3, "stride": 1, "padding": (1,)}),
     "whole": ((4, 5), {"kernel": (4, 5)}),
+    "one_window": ((2, 3), {"kernel": (1, 2), "stride": 2}),
     "adaptive": ((7, 5), {"output_size": (3, 3)}),
 }
 

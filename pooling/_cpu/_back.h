@@ -14,19 +14,19 @@ enum { POOLING_EXACT = 1 << 21 }; /* numbers below it are divided exactly in flo
 
 /* Windows in row-major order: one row of them, or several that lie dense. Strides in bytes; [3] is D, H, W. */
 typedef struct {
-    int64_t n[3], start[3], extent[3], dilation[3]; /* of the first row: the cells start, start + dilation ... below start + extent */
+    int64_t n[3], start[3], extent[3], dilation[3]; /* the first row's cells: start, start + dilation ... below start + extent */
     int64_t plane;
     int64_t stride, before;         /* window o begins at cell o * stride - before, */
     const int64_t *starts, *counts; /* or at starts[o] and has counts[o] cells, where these are not NULL */
     ptrdiff_t inner, apart, inner_apart; /* apart: from one cell of a plane to the next */
     ptrdiff_t g_cell, g_inner, i_cell, i_inner;
-    ptrdiff_t ahead, fresh;   /* bytes to the indices that are read next; lines of the result to call for beside a line of indices, */
-    const char* soon;         /* from here on */
+    ptrdiff_t ahead, fresh;   /* bytes to the indices that are read next; lines of the result, from `soon` on, */
+    const char* soon;         /* to call for beside each line of indices */
     double by_row, by_height; /* 1 / n[2], 1 / n[1] */
-    /* All for vectors: legal cells lie in base .. base + span, whose first cell is in row `row` and depth `depth` of a window that
-     * has `high` rows. Of each window, or each index where `flat`: its first row, counted from the first window's one, its first
-     * cell in the row, and the number of cells from there on. */
-    int kind, flat; /* BY_FEW, windows of up to three rows: they lie `second` and `third` cells behind the first, lefts from base on */
+    /* All for vectors: legal cells lie in base .. base + span, whose first cell is in row `row` and depth `depth` of a window
+     * that has `high` rows. Of each window, or each index where `flat`: its first row, counted from the first window's one,
+     * its first cell in the row, and the number of cells from there on. */
+    int kind, flat; /* BY_FEW, up to three rows: `second` and `third` cells behind the first, which lies at `lefts` from base */
     uint32_t base, span, high, second, third;
     int32_t row, depth, width, height, gap[3];
     float by_width, by_rows, by_gap[3];

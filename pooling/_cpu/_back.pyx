@@ -2,8 +2,8 @@
 """The way back: gradients to the cells that indices name (scatter), and to every cell of a window alike (share).
 
 Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache. The
-cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made in a
-band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
+cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made
+in a band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
 decides): rows of shares are divided once, kept while they are needed, added down, and then along the row.
 """
@@ -15,7 +15,8 @@ from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY
+from pooling._cpu._rows cimport along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -23,7 +24,7 @@ cdef extern from "_build.h":
 
 
 cdef enum:
-    GROUP = 1 << 10           # indices that are checked, and then scattered, before the next ones: they stay in a core's first-level cache
+    GROUP = 1 << 10           # indices that are checked, and then scattered, while they are in a core's first-level cache
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
@@ -141,7 +142,8 @@ cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t
         n = cells
     for r in range(1, s.rows):
         for c in range(n):
-            tops[r * n + c], lefts[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), lefts[c] + down * <int32_t> r, widths[c]
+            tops[r * n + c], widths[r * n + c] = <int32_t> (r * s.axis[1].stride), widths[c]
+            lefts[r * n + c] = lefts[c] + down * <int32_t> r
 
 
 cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t h, Py_ssize_t rows) noexcept nogil:
@@ -152,7 +154,8 @@ cdef inline void aim(const Scatter* s, windows_t* row, Py_ssize_t d, Py_ssize_t 
     if rows > 1:
         low = max(0, row.start[1])
     if row.n[0] > 1:
-        row.base, row.span = <uint32_t> (front * row.n[1] * row.n[2]), <uint32_t> ((end(&s.axis[0], d) - front) * row.n[1] * row.n[2])
+        row.base = <uint32_t> (front * row.n[1] * row.n[2])
+        row.span = <uint32_t> ((end(&s.axis[0], d) - front) * row.n[1] * row.n[2])
         row.row = 0
     else:
         row.base, row.span, row.row = <uint32_t> (low * row.n[2]), <uint32_t> (max(0, stop - low) * row.n[2]), <int32_t> low
@@ -333,7 +336,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     for k in range(threads):
         memcpy(scratch + k * size, row, sizeof(windows_t))
     with nogil:
-        if s.kept and s.wide > 1:
+        if s.kept and row.kind != SINGLY and row.kind != BY_SPAN:
             tabulate(&s, tables, 0, s.axis[2].out)
         if threads == 1:
             for item in range(items):
@@ -377,6 +380,7 @@ cdef struct Share:
     Py_ssize_t pitch                        # bytes of a row of sums, with its margins
     Py_ssize_t together                     # rows of sums that are made before the first of them is read
     Py_ssize_t kept                         # rows of windows that are kept, a power of two above three
+    bint single                             # long rows of windows of which one covers a row of cells: nothing is kept
     bint flat                               # neighbouring rows of windows lie one after the other, and are divided by the same
 
 
@@ -482,6 +486,12 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             for j in range(group):
                 height, high = s.firsts[1][h + j], s.covers[1][h + j] if deep > 0 else 0
                 CHECK(deep <= 3 and high <= 3)
+                if s.single:   # each its own sum
+                    if high > 0 and summed != height:
+                        summed, sum = height, sum + 1 if sum < s.together else 0
+                        divide(s, &row, into + sum * s.pitch, g, n, &divided, depth, deep, height, 1)
+                    made[j] = into + sum * s.pitch if high > 0 else NULL
+                    continue
                 done = max(done, height)
                 while done < height + high:
                     k = min(min(s.kept - 3, until - done), s.kept - (done & (s.kept - 1)))
@@ -504,8 +514,8 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             h += group
 
 
-def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides, int64_t divisor, bint uniform,
-          Py_ssize_t threads):
+def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides, int64_t divisor,
+          bint uniform, Py_ssize_t threads):
     """Fills grad: each cell the sum of g / divisor over the windows that cover it, of which there are three at most on an axis.
 
     loops: addresses of quotient, down, along and store; covers: per axis the ranges of windows over its cells, where adaptive.
@@ -561,6 +571,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     s.kept = 4
     while s.flat and 2 * s.kept * s.capacity * wide <= KEPT and s.kept < s.axis[1].out:
         s.kept *= 2
+    s.single = s.kept == 4 and covers[1] is None and s.axis[1].kernel <= s.axis[1].stride
     s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
     s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
     each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + 63) & ~63

@@ -89,7 +89,7 @@ ctypedef void (*finish_t)(char* dst, const char* src, Py_ssize_t cells, const ch
 # Dense finished values to a row of the result.
 ctypedef void (*store_t)(char* dst, Py_ssize_t cell_stride, Py_ssize_t inner_stride, const char* src, Py_ssize_t cells,
                          Py_ssize_t inner) noexcept nogil
-# Whether an index of these windows, of which `first` is the first one's number in its row, is neither -1 nor a cell of its window.
+# Whether an index is neither -1 nor a cell of its window; `first`: the first window's number in its row.
 ctypedef int (*check_t)(const char* index, const windows_t*, Py_ssize_t first, Py_ssize_t cells) noexcept nogil
 # grad[index] += g or = g over windows, in order; all indices are known to be good.
 ctypedef void (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t cells) noexcept nogil
