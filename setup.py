@@ -181,4 +181,8 @@ exact = [flag for flag in (*(["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O
 openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
 rows, *others = translated("_rows", "_nest", "_back")
-setup(cmdclass={"build_py": Python}, ext_modules=[*others, *levels(rows)])
+setup(
+    cmdclass={"build_py": Python},
+    ext_modules=[*others, *levels(rows)],
+    options={"build_ext": {"parallel": os.cpu_count()}},  # a file takes minutes, and there are three of them
+)
