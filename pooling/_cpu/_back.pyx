@@ -25,6 +25,7 @@ cdef extern from "_build.h":
 
 cdef enum:
     GROUP = 1 << 10           # indices that are checked, and then scattered, while they are in a core's first-level cache
+    APART = 64                # bytes between what two threads write, so that no cache line has some of both
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
@@ -327,7 +328,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     s.wide = 1 if row.kind == SINGLY or row.kind == BY_SPAN else many * s.rows * s.each
     items *= s.blocks
     threads = max(1, min(threads, items))
-    size = (sizeof(windows_t) + s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + 63) & ~63
+    size = (sizeof(windows_t) + s.capacity * s.block * wide + (0 if s.kept else 12 * s.wide) + APART + 63) & ~63
     scratch = <char*> malloc(threads * size + 12 * s.wide)
     if scratch == NULL:
         raise MemoryError(f"{threads * size} bytes for the sums of a gradient")
@@ -574,7 +575,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     s.single = s.kept == 4 and covers[1] is None and s.axis[1].kernel <= s.axis[1].stride
     s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
     s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
-    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + 63) & ~63
+    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + APART + 63) & ~63
     threads = max(1, min(threads, items))
     scratch = <char*> malloc(threads * each)
     if scratch == NULL:
