@@ -1,8 +1,9 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The loop nest: one walk over (outer, D, H, W, inner) for every mode, element type, rank and layout.
 
-Where a pick for each row of a window is cheap, a few rows of windows are made at a time (run_lanes): combined from their
-rows, then across, then stored, before the next ones are read. All else goes axis by axis (run_tile): a call is cut into
+Where a pick for each row of a window is cheap, a few rows of windows are made at a time (run_lanes), of several planes where
+these are small: combined from their rows (down D first, if D is pooled), then across, then stored, before the next ones are
+read. Small windows with indices go tap by tap (_chosen.pxi). All else goes axis by axis (run_tile): a call is cut into
 blocks of windows, and for each block one axis after the other is reduced, D, H, W, in dense buffers of accumulators that are
 padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis is written once, for
 planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`. Where cells need no
@@ -12,7 +13,7 @@ the windows touch are loaded into the first buffer, and the last one is finished
 Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest power of two below k, so that every
 algorithm here gives the same bits:
     direct    the recursion itself, for few taps or far strides
-    doubling  P(2h, i) = P(h, i) + P(h, i+h) for all i at once: log2(k) passes whatever the kernel
+    doubling  P(2h, i) = P(h, i) + P(h, i+h) for all i at once, twice in each pass: log4(k) passes whatever the kernel
     sweeping  for max and min over many rows: three picks for each row, whatever the kernel
     clipped   doubling for kernels that reach far beyond the data, without buffering what they reach
     gathering the recursion itself over whole rows of the array, where those outside the data are left out
