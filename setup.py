@@ -173,6 +173,8 @@ def levels(rows: Extension) -> list[Extension]:
             source = Path(rows.sources[0]).with_name(f"_rows_{level}.c")
             source.write_bytes(Path(rows.sources[0]).read_bytes())
             found.append(extension(f"_rows_{level}", source, *flags, PyInit__rows=f"PyInit__rows_{level}"))
+    if not found:
+        raise SystemExit(f"POOLING_BUILD_ISA={wanted!r}: this compiler has none of them")
     return found
 
 

@@ -148,6 +148,23 @@ def test_small_planes_together(caplog, kernel, stride, pad, dtype, mode):
 
 
 @pytest.mark.parametrize("mode", ["max", "sum", "avg"])
+@pytest.mark.parametrize("n, outs", [(3, 3000), (5, 777), (1, 500)])
+def test_many_more_windows_than_cells(n, outs, mode):
+    """Adaptive ones, and ones that reach far beyond the data: a row of results is longer than the row of cells."""
+    x = data((2, 40, n), "float32", n, "real")
+    first, last = np.arange(outs) * n // outs, -(-(np.arange(outs) + 1) * n // outs) - 1
+    assert (last - first <= 1).all()
+    double = {"max": np.maximum, "sum": np.add, "avg": np.add}[mode](x[..., first], x[..., last]) / (2 if mode == "avg" else 1)
+    want = np.where(first == last, x[..., first], double.astype(x.dtype))
+    assert agree(pooling.adaptive_pool(x, mode, (40, outs), layout="CHW"), want)
+    if mode == "max":  # every window holds all cells that are not too far to one side
+        kernel = outs - n + 1
+        got = pooling.pool(x, mode, (1, kernel), 1, (0, kernel - 1), layout="CHW")
+        views = [x[..., max(0, o - kernel + 1) : o + 1].max(-1) for o in range(n + kernel - 1)]
+        assert agree(got, np.stack(views, -1))
+
+
+@pytest.mark.parametrize("mode", ["max", "sum", "avg"])
 @pytest.mark.parametrize("kernel", [(4, 1), (5, 1), (7, 1), (13, 1), (3, 3), (1, 5)])
 def test_results_with_rows_far_apart_or_reversed(kernel, mode):
     """What sums keep aside lies in buffers, however the result lies."""
@@ -232,6 +249,24 @@ def test_row_buffers_are_small(caplog, kernel, dtype, mode):
         _, log = way(caplog, x, mode, kernel, stride)
         most = int(log.split(" bytes each")[0].split()[-1])
         assert most <= max(4 << 20, 6 * np.prod(np.broadcast_to(kernel, 2)) * 3 * 8), log
+
+
+@pytest.mark.parametrize("mode", ["max", "avg"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", [(2, 2, 2), (3, 60, 3), (9, 2, 5), (17, 1, 1)])
+def test_row_buffers_of_volumes_are_small(caplog, kernel, dtype, mode):
+    x = np.ones((1, 30, 80, 700, 3), dtype)
+    for stride in (1, 2, 7):
+        _, log = way(caplog, x, mode, kernel, stride)
+        assert int(log.split(" bytes each")[0].split()[-1]) <= 4 << 20, log
+
+
+@pytest.mark.parametrize("mode", ["max", "avg"])
+@pytest.mark.parametrize("outs", [(4, 30, 90), (29, 2, 3), (40, 100, 800)])
+def test_row_buffers_of_adaptive_volumes_are_small(caplog, outs, mode):
+    with caplog.at_level(logging.DEBUG, "pooling"):
+        pooling.adaptive_pool(np.ones((1, 30, 80, 700, 3), "float32"), mode, outs)
+    assert int(caplog.text.split(" bytes each")[0].split()[-1]) <= 4 << 20, caplog.text
 
 
 def test_a_result_between_other_cells_leaves_them_alone():

@@ -126,7 +126,7 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
     cdef Py_ssize_t block = 1, digit, count = walk.planes * walk.pitch
     cdef bint begun = False
     cdef Cells first, second, third
-    while 4 * block < kernel if job.idempotent else True:
+    while True:
         # src holds P(block). A digit of the kernel, to base 4, takes its blocks from here, behind all larger blocks.
         digit = 0 if job.idempotent else kernel // block % 4
         first = at(job, src, (kernel // block - digit) * block * apart)
@@ -141,7 +141,7 @@ cdef void doubling(const Job* job, Walk* walk, Cells dst, Cells src, Cells spare
             else:
                 job.pick(walk, dst, first, second if digit == 2 else NONE, dst if begun else NONE)
         begun = begun or digit > 0
-        if not job.idempotent and (kernel < 4 * block or kernel == 4 * block):
+        if kernel <= 4 * block:
             break
         quadruple(job, spare, src, count, apart * block)
         src, spare = spare, src

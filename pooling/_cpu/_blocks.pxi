@@ -201,7 +201,8 @@ cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_
                         if count != before:
                             divide_by(job, divisors, count, &job.axis[2].divisors[t[2].first], cells, inner)
                         before = count
-                    job.finish(target if dense else row, source, cells * inner, divisors, not job.uniform, job.p)
+                    job.finish(target if dense else row, source, cells * inner,
+                               <const char*> &job.divisor if job.uniform else divisors, not job.uniform, job.p)
                     source = row
                 if job.finish == NULL or not dense:
                     job.store(target, job.y_axis[2], job.y_inner, source, cells, inner)

@@ -178,7 +178,7 @@ static inline double double_from_int64_t(int64_t x) { return (double)x; }
 static inline double double_from_uint64_t(uint64_t x) { return (double)x; }
 
 /* Whether a divisor is a power of two, whose reciprocal has no more bits than it. */
-static inline int halves(double n) { int power; return n > 0 && frexp(n, &power) == 0.5; }
+static inline int power_of_two(double n) { int power; return n > 0 && frexp(n, &power) == 0.5; }
 
 /* Sums that were made in fewer bits. */
 static inline int64_t int64_t_from_int16_t(int16_t x) { return x; }

@@ -25,6 +25,7 @@ cdef void finish_rows(const Job* job, const Tile* t, char* y, Py_ssize_t batch, 
     cdef Walk walk = walks(batch * t[0].outs * t[1].outs, t[2].outs, inner)
     cdef bint onto = job.onto and t[2].total > 0 and not t[2].clipped
     walk.pitch = t[2].total * inner
+    CHECK(onto or walk.planes * walk.dpitch <= job.capacity)
     if onto:
         dst.value, walk.dpitch, walk.dstep = y, job.y_axis[1] // job.size, job.y_axis[2] // job.size
     reduce_axis(job, &job.axis[2], &t[2], &walk, dst, rows, spare, False)

@@ -104,6 +104,7 @@ cdef struct Job:
     Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
     uint64_t identity
+    uint64_t divisor           # of all windows, where it is uniform: a finished value
     double p
     # Blocks: (last outer, D, H, W, inner) of each, how many there are, and the scratch memory of one thread.
     Py_ssize_t block[5]
@@ -299,7 +300,6 @@ cdef class Plan:
 
     cdef Job job
     cdef Py_ssize_t items, threads
-    cdef int64_t divisor
     cdef list axes             # keeps the arrays of the axes alive
 
     def __init__(self, Loops loops, list axes, view, Py_ssize_t index, double p, int64_t divisor, bint uniform,
@@ -307,10 +307,14 @@ cdef class Plan:
         """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0."""
         cdef Job* job = &self.job
         cdef Py_ssize_t k, work = 1
-        self.axes, self.divisor, self.items = axes, divisor, 1
+        self.axes, self.items = axes, 1
         job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
+        if job.finished == sizeof(float):
+            (<float*> &job.divisor)[0] = <float> divisor
+        else:
+            (<double*> &job.divisor)[0] = <double> divisor
         if index:
             job.i = <char*> job    # not NULL, until a run says where
             job.store_index = loops.wide if index == sizeof(int64_t) else loops.narrow
@@ -362,20 +366,12 @@ cdef class Plan:
         cdef Job job = self.job
         cdef Py_ssize_t item
         cdef char* scratch = <char*> malloc(self.threads * job.scratch)
-        cdef char* row
         if scratch == NULL:
             raise MemoryError(f"{self.threads * job.scratch} bytes of row buffers")
         job.x, job.y = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y)
         if i is not None:
             job.i = <char*> PyArray_DATA(i)
         with nogil:
-            if job.uniform and job.finish != NULL:   # one divisor for all windows
-                for item in range(self.threads):
-                    row = scratch + (item + 1) * job.scratch - job.capacity * job.finished
-                    if job.finished == sizeof(float):
-                        (<float*> row)[0] = <float> self.divisor
-                    else:
-                        (<double*> row)[0] = <double> self.divisor
             if self.threads == 1:
                 for item in range(self.items):
                     run_block(&job, item, scratch)

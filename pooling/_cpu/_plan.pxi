@@ -58,11 +58,19 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
 
 
+cdef Py_ssize_t levels_of(const Axis* axis) noexcept nogil:
+    """How many rows of partial sums a recursion over an axis has at a time."""
+    cdef Py_ssize_t levels = 1, taps = axis.kernel if axis.starts == NULL else axis.n
+    while levels < SPARES and taps >> (levels + 1):
+        levels += 1
+    return levels
+
+
 cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether rows of windows are made a few at a time, and how many: where a pick per row costs least, without indices."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t k, width, room, levels = 2, size = job.size, last = job.outers - 1
+    cdef Py_ssize_t k, width, room, levels, size = job.size, last = job.outers - 1
     cdef double row = <double> job.axis[2].n * job.inner
     cdef bint straight = job.straight, onto = job.onto
     if job.i != NULL or job.first == 3 or (job.straight and job.first == 2):
@@ -90,18 +98,17 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.swept:
         k = down.kernel if job.idempotent else 4 * down.kernel
         room = max(SWEEP // k, min(room, SWEPT_LIMIT // (2 * down.kernel)))
-    while job.lane > 1 and longest(across, job.lane) * job.block[4] * size > max(0 if job.swept else LANE, room):
+    while job.lane > 1 and max(job.lane, longest(across, job.lane)) * job.block[4] * size > max(0 if job.swept else LANE, room):
         job.lane = (job.lane + 1) // 2
-    width = max(1, longest(across, job.lane)) * job.block[4]
+    width = max(job.lane, longest(across, job.lane)) * job.block[4]   # of cells, and of windows, which may be more
     job.slab = 1
     if job.swept:
         job.slab = min(job.block[2], down.kernel if job.idempotent else max(down.kernel, 64))
     elif job.lane == job.block[3]:
         job.slab = min(job.block[2], max(1, LANE // (width * size)))
-    while levels < SPARES and (max(max(down.kernel, across.kernel), job.axis[0].kernel if job.deep else 1) >> (levels + 1)):
-        levels += 1
-    if down.starts != NULL or across.starts != NULL or (job.deep and job.axis[0].starts != NULL):
-        levels = SPARES
+    while job.deep and job.slab > 1 and longest(down, job.slab) * width * size > LANE:   # rows of which several are kept
+        job.slab = (job.slab + 1) // 2
+    levels = max(2, max(levels_of(down), levels_of(across)))
     # Where no row is left over, and no way across: results need no buffer. What sums keep aside is as far apart as these.
     job.alone = job.onto and idle(across) and job.y_axis[2] == job.inner * size and \
         (job.idempotent or down.kernel <= 4 and down.starts == NULL)
@@ -116,7 +123,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.swept:
         k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
     if not job.straight:
-        k = max(k, job.group * longest(down, job.slab) * (levels if job.deep else 1))
+        k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
     job.capacity = (k * width + 15) & ~15
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
         job.straight, job.onto, job.swept = straight, onto, False
@@ -161,6 +168,7 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.lanes = plan_lanes(job, pieces)
     if job.lanes:
         return
+    job.swept = False
     target = TARGET
     job.slab = job.axis[job.first].out if job.first < 3 else 1
     if job.straight and job.first < 2:
@@ -175,9 +183,7 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.slab = max(1, <Py_ssize_t> (target / (needed(job, job.block) * size)))
     job.capacity = <Py_ssize_t> needed(job, job.block)
     if job.straight and not job.idempotent:   # what a recursion over the array's cells keeps aside
-        k = 1
-        while k < SPARES and (axis.kernel if axis.starts == NULL else axis.n) >> (k + 1):
-            k += 1
+        k = levels_of(axis)
         if job.first == 2:
             job.capacity *= k
         else:
