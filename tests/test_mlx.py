@@ -18,6 +18,7 @@ from agreement import BACKENDS, EXPONENTS, backward_bound, check, forward_bound,
 import pooling
 from pooling import _cpu
 from pooling._dtypes import DTYPES
+from pooling._mlx import _native
 from pooling.testing import CASES, agree, data, oracle
 
 RUNS = ["mlx", *(name for name in BACKENDS if name.startswith("mlx:"))]
@@ -309,7 +310,7 @@ def test_ops_is_lazy():
 
 def test_each_implementation_runs_when_asked(monkeypatch):
     """`backend=` reaches the implementation that it names, and nothing else."""
-    from pooling._mlx import _kernel, _native, _ops
+    from pooling._mlx import _kernel, _ops
 
     modules = {"mlx:kernel": _kernel, "mlx:ops": _ops, "mlx:native": _native}
     for asked in modules:
@@ -393,12 +394,44 @@ def test_native_copies_nothing(monkeypatch):
         plain(x, *middle)
 
     monkeypatch.setattr(_cpu, "reduce", reduce)
+    monkeypatch.setattr(_native, "SMALL", 0)  # a small result is copied
     for dtype in (mx.float32, mx.bfloat16, mx.int8):
-        x = mx.random.randint(-9, 9, (2, 64, 64, 16)).astype(dtype)  # a small result is copied
+        x = mx.random.randint(-9, 9, (2, 64, 64, 16)).astype(dtype)
         mx.eval(x)
         values, indices = pooling.pool(x, "max", *WINDOW, return_indices=True, backend="mlx:native")
         addresses = [np.asarray(a.view(mx.uint16) if a.dtype == mx.bfloat16 else a).ctypes.data for a in (x, values, indices)]
         assert seen.pop() == addresses
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@in_every_mode
+def test_native_writes_every_cell(monkeypatch, row, dtype):
+    """Whatever MLX's memory held before: here what no result has, at every call. Equal to the CPU backend's."""
+    made = []
+
+    class Written(_native._Unwritten):
+        def readinto(self, memory):
+            count = super().readinto(memory)
+            if self._at > len(self._header):
+                memory[:] = b"\xa5" * count
+                made.append(count)
+            return count
+
+    monkeypatch.setattr(_native, "_Unwritten", Written)
+    monkeypatch.setattr(_native, "SMALL", 0)
+    (mode, options), x = row, data((2, 6, 7, 3), dtype, 1, "real")
+    calls = [lambda backend: pooling.pool(x, mode, 3, 2, 1, **options, backend=backend)]
+    if DTYPES[dtype].kind == "f":
+        g = data((2, 3, 4, 3), dtype, 2, "real")
+        calls.append(lambda backend: pooling.pool_backward(g, x, mode, 3, 2, 1, **options, backend=backend))
+    if mode in ("max", "min"):
+        values, indices = pooling.pool(x, mode, 2, return_indices=True)
+        calls.append(lambda backend: pooling.pool(x, mode, 2, return_indices=True, backend=backend))
+        calls.append(lambda backend: pooling.max_unpool(values, indices, 2, output_size=(6, 7), backend=backend))
+    for call in calls:
+        count = len(made)
+        check(call("mlx:native"), call("cpu"))
+        assert len(made) > count
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -8,6 +8,8 @@ element type by name. This is the one place where a backend uses another: what l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO
 from math import prod
 from threading import Thread, local
 from typing import Any
@@ -23,7 +25,7 @@ from pooling._mlx._arrays import NAMES, TYPES, on_cpu, order
 from pooling._modes import SUM, Reduction
 
 Array = np.ndarray[Any, Any]
-SMALL = 2**14  # cells of an array that is copied sooner than MLX makes one
+SMALL = 2**20  # bytes of an array that is copied sooner than MLX makes one
 CONVERTED = ("bfloat16", "float64")  # what mx.array would convert, to copy it
 
 
@@ -83,27 +85,57 @@ def _probe(x: mx.array) -> list[mx.array]:
     return []
 
 
-def _new(shape: Sequence[int], dtype: mx.Dtype, cells: Array | None = None) -> mx.array:
+@lru_cache(maxsize=256)
+def _header(shape: tuple[int, ...], name: str) -> bytes:
+    """How a .npy file of such an array begins."""
+    file, descr = BytesIO(), "|V2" if name == "bfloat16" else np.dtype(name).str
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+class _Unwritten:
+    """A .npy file of any cells at all: mx.load makes memory for them, and leaves it to the file to write there."""
+
+    closed = False
+
+    def __init__(self, shape: tuple[int, ...], name: str) -> None:
+        self._header, self._at = _header(shape, name), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = (0, self._at, 2**63)[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, memory: memoryview) -> int:
+        if self._at < len(self._header):
+            memory[:] = self._header[self._at : self._at + len(memory)]
+        self._at += len(memory)
+        return len(memory)
+
+
+def _new(shape: Sequence[int], dtype: mx.Dtype) -> mx.array:
     """An array with memory and without a graph, to be written through a view.
 
-    MLX fills an mx.empty with zeros, in a thread of its own; a copy of cells that will be read anyway takes half of the time.
-    What is evaluated under grad keeps its graph, and a compile around that would run it again, without the writing; so it is
-    made in a thread where nothing is traced.
+    MLX fills an mx.empty with zeros, in a thread of its own, which takes as long as pooling into it; so it is read from a
+    file that writes nothing. What is evaluated under grad keeps its graph, and a compile around that would run it again,
+    without the writing; so it is made in a thread where nothing is traced.
     """
-    name, size = NAMES[dtype], prod(shape) * dtype.size
     made: list[mx.array] = []
 
     def evaluated() -> None:
-        made.append(mx.empty(shape, dtype, stream=mx.cpu))
+        load: Any = mx.load  # its types know no file but one on a disk
+        made.append(load(_Unwritten(tuple(shape), NAMES[dtype]), format="npy", stream=mx.cpu))
         mx.eval(made)
 
-    if cells is not None and name not in CONVERTED and cells.flags.c_contiguous and cells.nbytes >= size:
-        last = (cells.nbytes - size) // 64 * 64  # what was written last is most likely still in a cache
-        return mx.array(cells.reshape(-1).view(np.uint8)[last : last + size].view(name).reshape(shape))
     if not tracing():
         evaluated()
-    elif prod(shape) <= SMALL and name not in CONVERTED:
-        made.append(mx.array(np.zeros(shape, name)))
+    elif prod(shape) * dtype.size <= SMALL and NAMES[dtype] not in CONVERTED:
+        made.append(mx.array(np.empty(shape, NAMES[dtype])))
     else:
         thread = Thread(target=evaluated)
         thread.start()
@@ -123,13 +155,12 @@ def reduce(
 ) -> tuple[mx.array, ...]:
     """The values, and the indices if asked for."""
     shape = layout.resized(x.shape, geometry.outs)
-    if prod(shape) <= SMALL and types.result not in CONVERTED:
+    if prod(shape) * DTYPES[types.result].size <= SMALL and types.result not in CONVERTED:
         made = [np.empty(shape, name) for name in (types.result, "int64")[: 1 + indexed]]
         _cpu.reduce(_view(x), layout, geometry, reduction, types, *made)
         return tuple(map(mx.array, made))
-    cells = _view(x)
-    results = tuple(_new(shape, TYPES[name], cells) for name in (types.result, "int64")[: 1 + indexed])
-    _cpu.reduce(cells, layout, geometry, reduction, types, *map(_view, results))
+    results = tuple(_new(shape, TYPES[name]) for name in (types.result, "int64")[: 1 + indexed])
+    _cpu.reduce(_view(x), layout, geometry, reduction, types, *map(_view, results))
     return results
 
 

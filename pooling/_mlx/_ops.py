@@ -282,10 +282,10 @@ def _index(parts: Parts, layout: Layout, plan: _Plan) -> mx.array:
 
 
 def _whole(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> bool:
-    """Whether reducing whole axes is possible, and faster: for few cells, or at once, many beyond a cache and side by side."""
+    """Whether reducing whole axes is possible, and faster: for few cells, or side by side where taps or cells are many."""
     size, inner = prod(shape), prod(shape[max(layout.pooled) + 1 :])
-    large = plan.fold.idempotent and inner >= 32 and size * DTYPES[plan.kind].size >= TILES[1]
-    return plan.blocks is not None and (size <= TILES[0] or large)
+    large = size * DTYPES[plan.kind].size >= TILES[1] or any(axis.kernel > 2 for _, axis in plan.order)
+    return plan.blocks is not None and (size <= TILES[0] or (plan.fold.idempotent and inner >= 32 and large))
 
 
 def _tiling(shape: tuple[int, ...], layout: Layout, plan: _Plan) -> Callable[[mx.array], Parts]:
