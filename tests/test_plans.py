@@ -239,6 +239,17 @@ def test_rows_of_any_length(inner, width, dtype):
             assert agree(got, views.max((-2, -1))), (kernel, stride)
 
 
+@pytest.mark.parametrize("inner", [100, 5000, 20000])
+@pytest.mark.parametrize("mode", ["max", "sum"])
+def test_channels_in_pieces(mode, inner):
+    """More channels than a block takes: results are as far apart as all of them, not as those of the piece."""
+    x = data((1, 6, 9, inner), "float32", 7, "small_integers")
+    for kernel, stride in product(((2, 1), (1, 2), (2, 2), (3, 1)), ((2, 1), (1, 2), (2, 2))):
+        views = sliding_window_view(x, kernel, (1, 2))[:, :: stride[0], :: stride[1]]
+        want = views.max((-2, -1)) if mode == "max" else views.sum((-2, -1))
+        assert agree(pooling.pool(x, mode, kernel, stride), want), (kernel, stride)
+
+
 @pytest.mark.parametrize("mode", ["max", "avg"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("kernel", [2, 3, 31, 101, 200, (500, 3), (3, 500), 500])

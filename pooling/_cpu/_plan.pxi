@@ -15,10 +15,13 @@ cdef double needed(const Job* job, const Py_ssize_t* block) noexcept nogil:
     return most
 
 
-cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
-    """Halve the block, where that repeats the least work, until its buffer is small and there are enough pieces."""
+cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces, double whole=0) noexcept nogil:
+    """Halve the block, where that repeats the least work, until its buffer is small and there are enough pieces.
+
+    `whole` is what half a row costs beside that: it fills half of a cache's sets where rows are a power of two long.
+    """
     cdef Py_ssize_t k, best, axis
-    cdef double cost, least, bytes_, parts, before, after
+    cdef double work, repeated, cost, least, bytes_, parts, before, after
     cdef Py_ssize_t size[5]
     size[0], size[4] = job.outer[job.outers - 1], job.inner
     for axis in range(3):
@@ -37,23 +40,20 @@ cdef void cut(Job* job, Py_ssize_t target, Py_ssize_t pieces) noexcept nogil:
             parts *= (size[k] + job.block[k] - 1) // job.block[k]
         if bytes_ <= target and parts >= pieces:
             break
-        best, least = -1, 1e300
+        best, least, repeated = -1, 1e300, 0
         for k in range(5):
             if job.block[k] < 2 or (k == 4 and job.block[k] < 64):
                 continue
-            cost = 1
-            if k == 4:
-                cost = 1.02
-            elif k > 0:
+            work = 1
+            if 0 < k < 4:
                 before = longest(&job.axis[k - 1], job.block[k])
                 after = longest(&job.axis[k - 1], (job.block[k] + 1) // 2)
-                cost = 1 + 0.001 * k + max(0.0, 2.0 * after / before - 1)
-                if k == 3:   # half a row at a time fills half of a cache's sets where rows are a power of two long
-                    cost += 0.1
+                work = max(1.0, 2.0 * after / before)
+            cost = work + 0.001 * k + (0.016 if k == 4 else 0) + (whole if k > 2 else 0)
             if cost < least:
-                best, least = k, cost
+                best, least, repeated = k, cost, work
         # A half that is hardly smaller repeats the whole: windows that reach further than the block.
-        if best < 0 or least > 1.9 or (least > 1.5 and bytes_ <= SCRATCH_LIMIT):
+        if best < 0 or repeated > 1.9 or (repeated > 1.5 and bytes_ <= SCRATCH_LIMIT):
             break
         job.block[best] = (job.block[best] + 1) // 2
     for k in range(5):
@@ -91,7 +91,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.straight = job.copied and not job.deep and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 4 or job.idempotent)
     job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
-    cut(job, 1 << 60, pieces)
+    cut(job, 1 << 60, pieces, 0.1)
     while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > ROW:
         job.block[4] = (job.block[4] + 1) // 2
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
@@ -112,7 +112,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.slab = (job.slab + 1) // 2
     levels = max(2, max(levels_of(down), levels_of(across)))
     # Where no row is left over, and no way across: results need no buffer. What sums keep aside is as far apart as these.
-    job.alone = job.onto and idle(across) and job.y_axis[2] == job.inner * size and \
+    job.alone = job.onto and idle(across) and job.y_axis[2] == job.block[4] * size and \
         (job.idempotent or down.kernel <= 4 and down.starts == NULL)
     job.group = 1   # small planes together
     k = job.y_axis[0] if job.deep else job.y_outer[last]
