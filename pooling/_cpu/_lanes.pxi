@@ -68,35 +68,121 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
+cdef enum:
+    LEVELS = 16   # of four times as many rows each, for any kernel below 2**31
+
+
+cdef struct Ring:
+    # The newest rows of P(block), each in the place of one that is no longer needed.
+    Cells first
+    Py_ssize_t block, rows
+
+
+cdef inline Py_ssize_t ringed(Py_ssize_t kernel, Py_ssize_t block) noexcept nogil:
+    """The rows of P(block) that are needed at a time: by the kernel's digit to base 4, and by the level above."""
+    cdef Py_ssize_t blocks = kernel // block
+    if block >= kernel:
+        return 0
+    return (blocks - 1) * block + 1 if 4 * block >= kernel else (blocks % 4 + 3) * block + 1
+
+
+cdef Py_ssize_t piled(Py_ssize_t kernel) noexcept nogil:
+    """The rows of all levels, and of two sums."""
+    cdef Py_ssize_t m, count = 2
+    for m in range(LEVELS):
+        count += ringed(kernel, 1 << 2 * m)
+    return count
+
+
+cdef inline Cells in_ring(const Job* job, const Ring* ring, Py_ssize_t j, Py_ssize_t length) noexcept nogil:
+    return at(job, ring.first, j % ring.rows * length)
+
+
 cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
                const Cells* buffers, char* scratch) noexcept nogil:
-    """Rows of windows by doubling all of their rows at once, in place, where three picks for each would add in another order."""
+    """Rows of windows by doubling twice, a row of each level at a time, where three picks for each would add in another order."""
     cdef const Axis* down = &job.axis[1]
     cdef Tile part[3]
-    cdef Py_ssize_t width = t[2].total * inner, length = cells * inner, lead = t[2].lead * inner, outs = t[1].outs
-    cdef Py_ssize_t first = t[1].first, low = first * down.stride - down.before, count = (outs - 1) * down.stride + down.kernel, j
-    cdef Py_ssize_t some = max(1, LANE // 2 // (width * job.size))
-    cdef Walk walk = walks(1, cells, inner)
-    cdef Cells row
+    cdef Py_ssize_t width = t[2].total * inner, length = cells * inner, lead = t[2].lead * inner, outs = t[1].outs, kernel = down.kernel
+    cdef Py_ssize_t some = max(1, min(outs, LANE // 2 // (width * job.size))), low = t[1].first - down.before, used = 2
+    cdef Py_ssize_t i, j, m, block, digit, count, first
+    cdef bint dense = job.straight and rows.step == inner
+    cdef Walk walk = walks(1, cells, inner), flat = walks(1, 1, length)
+    cdef Cells sum, dst
+    cdef Cells row[5]
+    cdef Ring ring[LEVELS]
     walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
-    for j in range(count):
-        row = at(job, buffers[1], j * length)
-        if not 0 <= low + j < down.n:
-            fill(job, row, length)
-        elif job.straight:
-            job.pick(&walk, row, at(job, rows.first, (low + j) * rows.row), NONE, NONE)
-        else:
-            job.load(row.value, source + (low + j) * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
-    CHECK(count * length <= job.capacity and outs * width <= job.capacity)
-    pad_rows(job, buffers[0], outs, width, lead, length)
-    walk = walks(1, outs, length)
-    walk.dstep, walk.step, walk.pitch = width, down.stride * length, count * length
-    doubling(job, &walk, at(job, buffers[0], lead), buffers[1], buffers[1], down.kernel, length)
+    for m in range(LEVELS):
+        ring[m].block = 1 << 2 * m
+        ring[m].rows = ringed(kernel, ring[m].block)
+        ring[m].first = at(job, buffers[1], used * length)
+        used += ring[m].rows
+    CHECK(used * length <= job.capacity and 2 * some * width <= job.capacity)
+    fill(job, ring[0].first, length)   # where rows are the array's: one outside it
     part[0], part[1], part[2] = t[0], t[1], t[2]
-    for j in range((outs + some - 1) // some):
-        part[1].first, part[1].outs = first + j * some, min(some, outs - j * some)
-        finish_rows(job, part, target + j * some * job.y_axis[1], 1, inner, at(job, buffers[0], j * some * width), buffers[1],
-                    buffers[2], scratch)
+    for i in range(1 - kernel, outs):
+        # The last row of each level that window i has. Row j of a level begins with row low + j of the array.
+        for m in range(LEVELS):
+            block = ring[m].block
+            j = i + (kernel // block - 1) * block
+            if block >= kernel or j < 0:
+                break
+            dst = in_ring(job, &ring[m], j, length)
+            if m:
+                for count in range(4):
+                    row[count] = in_pile(job, ring, rows, m - 1, j + count * (block // 4), low, length, dense)
+                flat.ahead, flat.fresh = walk.ahead if m == 1 and dense else 0, 1
+                pick_more(job, &flat, dst, row[0], row[1], row[2], row[3])
+            elif dense:
+                continue
+            elif not 0 <= low + j < down.n:
+                fill(job, dst, length)
+            elif not job.straight:
+                job.load(dst.value, source + (low + j) * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
+            else:
+                job.pick(&walk, dst, at(job, rows.first, (low + j) * rows.row), NONE, NONE)
+        if i < 0:
+            continue
+        # A digit of the kernel to base 4 takes its blocks behind all larger blocks.
+        flat.ahead, sum, first = 0, NONE, i % some
+        if first == 0:
+            pad_rows(job, buffers[0], some, width, lead, length)
+        for m in range(LEVELS):
+            block = ring[m].block
+            if block >= kernel:
+                break
+            digit = kernel // block if 4 * block >= kernel else kernel // block % 4
+            for count in range(digit):
+                row[count] = in_pile(job, ring, rows, m, i + (kernel // block - digit + count) * block, low, length, dense)
+            row[digit] = sum
+            count = digit + (sum.value != NULL)
+            dst = at(job, buffers[1], m % 2 * length)
+            if 4 * block >= kernel:
+                dst = at(job, buffers[0], first * width + lead)
+            if digit == 0:
+                continue
+            if count == 1:
+                sum = row[0]
+                continue
+            if count == 4:
+                pick_more(job, &flat, dst, row[0], row[1], row[2], row[3])
+            else:
+                job.pick(&flat, dst, row[0], row[1], row[2] if count == 3 else NONE)
+            sum = dst
+        if first == some - 1 or i == outs - 1:
+            part[1].first, part[1].outs = t[1].first + i - first, first + 1
+            finish_rows(job, part, target + (i - first) * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], some * width),
+                        buffers[2], scratch)
+
+
+cdef inline Cells in_pile(const Job* job, const Ring* ring, const Rows* rows, Py_ssize_t m, Py_ssize_t j, Py_ssize_t low,
+                          Py_ssize_t length, bint dense) noexcept nogil:
+    """Row j of a level."""
+    if m or not dense:
+        return in_ring(job, &ring[m], j, length)
+    if 0 <= low + j < job.axis[1].n:
+        return at(job, rows.first, (low + j) * rows.row)
+    return ring[0].first
 
 
 cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py_ssize_t cells, Py_ssize_t inner, Py_ssize_t j,

@@ -98,14 +98,14 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.lane = job.block[3]
     room = 4 * min(across.extent, across.n) * job.block[4] * size
     if job.swept:
-        k = down.kernel if job.idempotent else 4 * down.kernel
+        k = down.kernel if job.idempotent else piled(down.kernel)
         room = max(SWEEP // k, min(room, SWEPT_LIMIT // (2 * down.kernel)))
     while job.lane > 1 and max(job.lane, longest(across, job.lane)) * job.block[4] * size > max(0 if job.swept else LANE, room):
         job.lane = (job.lane + 1) // 2
     width = max(job.lane, longest(across, job.lane)) * job.block[4]   # of cells, and of windows, which may be more
     job.slab = 1
     if job.swept:
-        job.slab = min(job.block[2], down.kernel if job.idempotent else max(down.kernel, 64))
+        job.slab = min(job.block[2], down.kernel) if job.idempotent else job.block[2]
     elif job.lane == job.block[3]:
         job.slab = min(job.block[2], max(1, LANE // (width * size)))
     while job.deep and job.slab > 1 and longest(down, job.slab) * width * size > LANE:   # rows of which several are kept
@@ -123,7 +123,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.group = min(job.block[1 if job.deep else 0], max(1, LANE // (k * width * size)))
     k = job.group * job.slab * levels
     if job.swept:
-        k = down.kernel + 2 if job.idempotent else down.kernel + job.slab
+        k = down.kernel + 2 if job.idempotent else max(piled(down.kernel), LANE // (width * size) + 1)
     if not job.straight:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
     job.capacity = (k * width + 15) & ~15
