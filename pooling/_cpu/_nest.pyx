@@ -365,8 +365,9 @@ cdef class Plan:
         """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""
         cdef Job job = self.job
         cdef Py_ssize_t item
-        cdef char* scratch = <char*> malloc(self.threads * job.scratch)
-        if scratch == NULL:
+        cdef char* memory = <char*> malloc(self.threads * job.scratch + 63)
+        cdef char* scratch = memory + (-<size_t> memory & 63)   # so that few vectors lie in two cache lines
+        if memory == NULL:
             raise MemoryError(f"{self.threads * job.scratch} bytes of row buffers")
         job.x, job.y = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y)
         if i is not None:
@@ -378,7 +379,7 @@ cdef class Plan:
             else:
                 for item in prange(self.items, schedule="dynamic", num_threads=self.threads):
                     run_block(&job, item, scratch + threadid() * job.scratch)
-        free(scratch)
+        free(memory)
 
 
 def info():

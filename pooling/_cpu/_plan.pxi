@@ -126,7 +126,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         k = down.kernel + 2 if job.idempotent else max(piled(down.kernel), LANE // (width * size) + 1)
     if not job.straight:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
-    job.capacity = (k * width + 15) & ~15
+    job.capacity = (k * width + 63) & ~63
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
         job.straight, job.onto, job.swept = straight, onto, False
         return False
@@ -191,4 +191,4 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
         else:
             cells = max(PIECE, job.block[4] * (job.block[0] if job.first else longest(&job.axis[1], job.block[2])))
             job.capacity = max(job.capacity, k * cells)
-    job.capacity = (job.capacity + 15) & ~15
+    job.capacity = (job.capacity + 63) & ~63
