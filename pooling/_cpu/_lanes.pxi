@@ -78,6 +78,16 @@ cdef struct Ring:
     Py_ssize_t block, rows
 
 
+cdef struct Pile:
+    # Sums down H. Row j of a level begins with row low + j of the array.
+    Ring ring[LEVELS]
+    Cells sums                # two rows
+    Rows rows
+    const char* source
+    Py_ssize_t kernel, n, low, cells, inner, length, pitch
+    bint dense                # level 0 are the array's own rows, and a row of identities for those outside it
+
+
 cdef inline Py_ssize_t ringed(Py_ssize_t kernel, Py_ssize_t block) noexcept nogil:
     """The rows of P(block) that are needed at a time: by the kernel's digit to base 4, and by the level above."""
     cdef Py_ssize_t blocks = kernel // block
@@ -94,95 +104,106 @@ cdef Py_ssize_t piled(Py_ssize_t kernel) noexcept nogil:
     return count
 
 
-cdef inline Cells in_ring(const Job* job, const Ring* ring, Py_ssize_t j, Py_ssize_t length) noexcept nogil:
-    return at(job, ring.first, j % ring.rows * length)
+cdef inline Cells row_of(const Job* job, const Pile* pile, Py_ssize_t m, Py_ssize_t j) noexcept nogil:
+    """Row j of a level."""
+    if m or not pile.dense:
+        return at(job, pile.ring[m].first, <Py_ssize_t> (<uint32_t> j % <uint32_t> pile.ring[m].rows) * pile.pitch)
+    if 0 <= pile.low + j < pile.n:
+        return at(job, pile.rows.first, (pile.low + j) * pile.rows.row)
+    return pile.ring[0].first
 
 
-cdef void pile(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
-               const Cells* buffers, char* scratch) noexcept nogil:
+cdef void heap(const Job* job, const Pile* pile, Py_ssize_t i) noexcept nogil:
+    """The last row of each level that window i has."""
+    cdef Walk walk = walks(1, pile.cells, pile.inner), flat = walks(1, 1, pile.length)
+    cdef Py_ssize_t m, j, block, below, place
+    cdef Cells dst
+    walk.step, walk.fresh, flat.fresh = pile.rows.step, 1, 1
+    walk.ahead = job.ahead if job.straight else 0
+    for m in range(LEVELS):
+        block = pile.ring[m].block
+        j = i + (pile.kernel // block - 1) * block
+        if block >= pile.kernel or j < 0:
+            return
+        dst, place = row_of(job, pile, m, j), pile.low + j
+        if m:
+            flat.ahead, below = walk.ahead if m == 1 and pile.dense else 0, block // 4
+            pick_more(job, &flat, dst, row_of(job, pile, m - 1, j), row_of(job, pile, m - 1, j + below),
+                      row_of(job, pile, m - 1, j + 2 * below), row_of(job, pile, m - 1, j + 3 * below))
+        elif pile.dense:
+            continue
+        elif not 0 <= place < pile.n:
+            fill(job, dst, pile.length)
+        elif job.straight:
+            job.pick(&walk, dst, at(job, pile.rows.first, place * pile.rows.row), NONE, NONE)
+        else:
+            job.load(dst.value, pile.source + place * job.x_axis[1], pile.cells, job.x_axis[2], pile.inner, job.x_inner, job.p)
+
+
+cdef void sum_up(const Job* job, const Pile* pile, Py_ssize_t i, Cells dst) noexcept nogil:
+    """Window i: a digit of the kernel to base 4 takes its blocks behind all larger blocks."""
+    cdef Walk flat = walks(1, 1, pile.length)
+    cdef Py_ssize_t m, block, blocks, digit, k
+    cdef Cells sum = NONE, to
+    cdef Cells row[5]
+    for m in range(LEVELS):
+        block = pile.ring[m].block
+        blocks = pile.kernel // block
+        if block >= pile.kernel:
+            return
+        digit, to = blocks % 4, at(job, pile.sums, m % 2 * pile.pitch)
+        if 4 * block >= pile.kernel:
+            digit, to = blocks, dst
+        for k in range(digit):
+            row[k] = row_of(job, pile, m, i + (blocks - digit + k) * block)
+        row[digit] = sum
+        k = digit + (sum.value != NULL)
+        if digit == 0:
+            continue
+        if k == 1:
+            sum = row[0]
+            continue
+        if k == 4:
+            pick_more(job, &flat, to, row[0], row[1], row[2], row[3])
+        else:
+            job.pick(&flat, to, row[0], row[1], row[2] if k == 3 else NONE)
+        sum = to
+
+
+cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells,
+                  Py_ssize_t inner, const Cells* buffers, char* scratch) noexcept nogil:
     """Rows of windows by doubling twice, a row of each level at a time, where three picks for each would add in another order."""
     cdef const Axis* down = &job.axis[1]
     cdef Tile part[3]
-    cdef Py_ssize_t width = t[2].total * inner, length = cells * inner, lead = t[2].lead * inner, outs = t[1].outs, kernel = down.kernel
-    cdef Py_ssize_t some = max(1, min(outs, LANE // 2 // (width * job.size))), low = t[1].first - down.before, used = 2
-    cdef Py_ssize_t i, j, m, block, digit, count, first
-    cdef bint dense = job.straight and rows.step == inner
-    cdef Walk walk = walks(1, cells, inner), flat = walks(1, 1, length)
-    cdef Cells sum, dst
-    cdef Cells row[5]
-    cdef Ring ring[LEVELS]
-    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
-    for m in range(LEVELS):
-        ring[m].block = 1 << 2 * m
-        ring[m].rows = ringed(kernel, ring[m].block)
-        ring[m].first = at(job, buffers[1], used * length)
-        used += ring[m].rows
-    CHECK(used * length <= job.capacity and 2 * some * width <= job.capacity)
-    fill(job, ring[0].first, length)   # where rows are the array's: one outside it
+    cdef Pile pile
+    cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 2, i, m, k = 0
+    cdef Py_ssize_t some = max(1, min(outs, LANE // 2 // (width * job.size)))
     part[0], part[1], part[2] = t[0], t[1], t[2]
-    for i in range(1 - kernel, outs):
-        # The last row of each level that window i has. Row j of a level begins with row low + j of the array.
-        for m in range(LEVELS):
-            block = ring[m].block
-            j = i + (kernel // block - 1) * block
-            if block >= kernel or j < 0:
-                break
-            dst = in_ring(job, &ring[m], j, length)
-            if m:
-                for count in range(4):
-                    row[count] = in_pile(job, ring, rows, m - 1, j + count * (block // 4), low, length, dense)
-                flat.ahead, flat.fresh = walk.ahead if m == 1 and dense else 0, 1
-                pick_more(job, &flat, dst, row[0], row[1], row[2], row[3])
-            elif dense:
-                continue
-            elif not 0 <= low + j < down.n:
-                fill(job, dst, length)
-            elif not job.straight:
-                job.load(dst.value, source + (low + j) * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
-            else:
-                job.pick(&walk, dst, at(job, rows.first, (low + j) * rows.row), NONE, NONE)
+    pile.rows, pile.source, pile.cells, pile.inner, pile.length = rows[0], source, cells, inner, cells * inner
+    pile.kernel, pile.n, pile.low = down.kernel, down.n, t[1].first - down.before
+    pile.pitch = (pile.length + 31) & ~15   # rows a power of two apart would share a cache's sets
+    pile.sums = buffers[1]
+    for m in range(LEVELS):
+        pile.ring[m].block, pile.ring[m].first = 1 << 2 * m, at(job, buffers[1], used * pile.pitch)
+        pile.ring[m].rows = ringed(pile.kernel, pile.ring[m].block)
+        used += pile.ring[m].rows
+    pile.dense = job.straight and rows.step == inner
+    CHECK(used * pile.pitch <= job.capacity and 2 * some * width <= job.capacity)
+    if pile.dense:
+        fill(job, pile.ring[0].first, pile.length)
+    for i in range(1 - pile.kernel, outs):
+        heap(job, &pile, i)
         if i < 0:
             continue
-        # A digit of the kernel to base 4 takes its blocks behind all larger blocks.
-        flat.ahead, sum, first = 0, NONE, i % some
-        if first == 0:
-            pad_rows(job, buffers[0], some, width, lead, length)
-        for m in range(LEVELS):
-            block = ring[m].block
-            if block >= kernel:
-                break
-            digit = kernel // block if 4 * block >= kernel else kernel // block % 4
-            for count in range(digit):
-                row[count] = in_pile(job, ring, rows, m, i + (kernel // block - digit + count) * block, low, length, dense)
-            row[digit] = sum
-            count = digit + (sum.value != NULL)
-            dst = at(job, buffers[1], m % 2 * length)
-            if 4 * block >= kernel:
-                dst = at(job, buffers[0], first * width + lead)
-            if digit == 0:
-                continue
-            if count == 1:
-                sum = row[0]
-                continue
-            if count == 4:
-                pick_more(job, &flat, dst, row[0], row[1], row[2], row[3])
-            else:
-                job.pick(&flat, dst, row[0], row[1], row[2] if count == 3 else NONE)
-            sum = dst
-        if first == some - 1 or i == outs - 1:
-            part[1].first, part[1].outs = t[1].first + i - first, first + 1
-            finish_rows(job, part, target + (i - first) * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], some * width),
-                        buffers[2], scratch)
-
-
-cdef inline Cells in_pile(const Job* job, const Ring* ring, const Rows* rows, Py_ssize_t m, Py_ssize_t j, Py_ssize_t low,
-                          Py_ssize_t length, bint dense) noexcept nogil:
-    """Row j of a level."""
-    if m or not dense:
-        return in_ring(job, &ring[m], j, length)
-    if 0 <= low + j < job.axis[1].n:
-        return at(job, rows.first, (low + j) * rows.row)
-    return ring[0].first
+        if k == 0:
+            pad_rows(job, buffers[0], some, width, lead, pile.length)
+        sum_up(job, &pile, i, at(job, buffers[0], k * width + lead))
+        k += 1
+        if k == some or i == outs - 1:
+            part[1].first, part[1].outs = t[1].first + i + 1 - k, k
+            finish_rows(job, part, target + (i + 1 - k) * job.y_axis[1], 1, inner, buffers[0],
+                        at(job, buffers[0], some * width), buffers[2], scratch)
+            k = 0
 
 
 cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py_ssize_t cells, Py_ssize_t inner, Py_ssize_t j,
@@ -284,7 +305,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                         if job.idempotent:
                             sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
                         else:
-                            pile(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                            pile_up(job, part, &rows, source, target, cells, inner, buffers, scratch)
                         continue
                     if not job.straight:
                         rows.row, rows.step, rows.pitch = cells * inner, inner, max(0, high - low) * cells * inner

@@ -126,7 +126,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         k = down.kernel + 2 if job.idempotent else max(piled(down.kernel), LANE // (width * size) + 1)
     if not job.straight:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
-    job.capacity = (k * width + 63) & ~63
+    job.capacity = (k * (width + 32) + 63) & ~63
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
         job.straight, job.onto, job.swept = straight, onto, False
         return False
