@@ -239,6 +239,31 @@ def test_rows_of_any_length(inner, width, dtype):
             assert agree(got, views.max((-2, -1))), (kernel, stride)
 
 
+VIEWS = {
+    "rows backwards": np.s_[:, ::-1],
+    "columns backwards": np.s_[:, :, ::-1],
+    "channels backwards": np.s_[..., ::-1],
+    "every second row": np.s_[:, ::2],
+    "every second column": np.s_[:, :, ::2],
+    "every second channel": np.s_[..., ::2],
+    "all backwards": np.s_[:, ::-1, ::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+@pytest.mark.parametrize("mode", ["max", "avg", "lp"])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32", "float64"])
+def test_views_by_every_way(view, layout, mode, dtype):
+    """What the cells are views of changes nothing: windows few and many, that are loaded first or read in place."""
+    x = data((1, 60, 240, 6), dtype, 3, "real")[VIEWS[view]]
+    plain, given = np.ascontiguousarray(x), x if layout == LAST else np.moveaxis(x, -1, 1)
+    for kernel, stride in product(((2, 2), (3, 3), (19, 3), (3, 40), (21, 37), (1, 9), (9, 1)), (1, 2)):
+        want = pooling.pool(plain, mode, kernel, stride, dtype="float64" if mode == "lp" else None)
+        got = pooling.pool(given, mode, kernel, stride, layout=layout, dtype="float64" if mode == "lp" else None)
+        assert agree(got if layout == LAST else np.moveaxis(got, 1, -1), want), (kernel, stride)
+
+
 @pytest.mark.parametrize("inner", [100, 5000, 20000])
 @pytest.mark.parametrize("mode", ["max", "sum"])
 def test_channels_in_pieces(mode, inner):

@@ -48,7 +48,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
     cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
     cdef Cells back = buffers[1], ahead = at(job, buffers[1], down.kernel * length), row
     cdef Walk walk = walks(1, cells, inner), flat
-    walk.step, walk.ahead, walk.fresh = rows.step, job.ahead if job.straight else 0, 1
+    walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 1
     CHECK(outs <= down.kernel and (down.kernel + 1) * length <= job.capacity and 2 * width <= job.capacity)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[1].outs = 1
@@ -291,7 +291,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 dst, pitch, apart = buffers[0], width, part[1].outs * width
                 if alone:
                     dst.value, pitch, apart = target, job.y_axis[1] // job.size, beside // job.size
-                CHECK(alone or some * apart <= job.capacity)
+                CHECK(alone or job.swept or some * apart <= job.capacity)
                 if not padded and not alone and not job.swept:
                     pad_rows(job, dst, job.group * (part[1].outs if job.lane < t[2].outs else job.slab), width,
                              part[2].lead * inner, cells * inner)
