@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import fuzz
 import hypothesis
 import numpy as np
 import pytest
@@ -136,3 +137,10 @@ def test_adaptive_pool(backend, axes, row, dtype, seed):
     oracles = (oracle.adaptive_pool, oracle.adaptive_pool_backward)
     bound = backward_bound(want, g, x, mode, options.get("p", 2.0), oracles, outs, backend=backend)
     check(got, want, (sizes, outs, mode), bound)
+
+
+@pytest.mark.parametrize("first", range(0, 3000, 300))
+def test_whole_calls(first):
+    """Calls that are larger than the other tests', on views and into views; `python tests/fuzz.py` draws more of them."""
+    for seed in range(first, first + 300):
+        fuzz.run(fuzz.drawn(seed), "cpu")
