@@ -84,7 +84,7 @@ def tree(x, kernel, axis):
         ((1, 2, 200, 1024), (9, 40), ((8, 0), (39, 39))),
     ],
 )
-def test_doubling_whole_rows(caplog, shape, kernel, padding, dtype, layout, mode):
+def test_piling(caplog, shape, kernel, padding, dtype, layout, mode):
     x = data(shape, dtype, 3, "real")
     wide = np.pad(x, ((0, 0), (0, 0), *padding)).astype({"uint8": "uint64", "float16": "float32"}.get(dtype, dtype))
     want = tree(tree(wide, kernel[0], 2), kernel[1], 3)
@@ -95,7 +95,7 @@ def test_doubling_whole_rows(caplog, shape, kernel, padding, dtype, layout, mode
     given = x if layout == FIRST else np.ascontiguousarray(np.moveaxis(x, 1, -1))
     got, log = way(caplog, given, mode, kernel, 1, padding, layout=layout)
     assert agree(got if layout == FIRST else np.moveaxis(got, -1, 1), want)
-    assert "H by doubling" in log and "rows of windows at a time" in log
+    assert "H by piling" in log and "rows of windows at a time" in log
 
 
 def pooled(x, mode, kernel, stride, padding):

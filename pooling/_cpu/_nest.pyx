@@ -14,7 +14,8 @@ Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest 
 algorithm here gives the same bits:
     direct    the recursion itself, for few taps or far strides
     doubling  P(2h, i) = P(h, i) + P(h, i+h) for all i at once, twice in each pass: log4(k) passes whatever the kernel
-    sweeping  for max and min over many rows: three picks for each row, whatever the kernel
+    piling    doubling down many rows, a row of each level at a time (_tall.pxi)
+    sweeping  for max and min over many rows: three picks for each row, whatever the kernel (_tall.pxi)
     clipped   doubling for kernels that reach far beyond the data, without buffering what they reach
     gathering the recursion itself over whole rows of the array, where those outside the data are left out
 Indices of small windows are chosen tap by tap instead (_chosen.pxi), those of large windows beside their values.
@@ -158,6 +159,7 @@ cdef void fill(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:
 
 include "_axis.pxi"
 include "_blocks.pxi"
+include "_tall.pxi"
 include "_lanes.pxi"
 include "_chosen.pxi"
 
@@ -349,7 +351,8 @@ cdef class Plan:
         for k in range(3):
             if not idle(&job.axis[k]):
                 tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
-                ways.append("DHW"[k] + " by " + ("sweeping" if job.swept and job.idempotent and k == 1 else "taps" if tapped and not job.swept else "doubling"))
+                tall = "sweeping" if job.idempotent else "piling"
+                ways.append(f"{'DHW'[k]} by {tall if job.swept and k == 1 else 'taps' if tapped else 'doubling'}")
         rows = "axis by axis"
         if job.lanes:
             rows = f"{job.slab} rows of windows at a time"
