@@ -29,8 +29,8 @@ cdef enum:
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
-    KEPT = 1 << 13            # bytes of rows of shares that are kept, or four rows
-    SUMS = 8                  # rows of sums that are made before the first of them is read, in vectors across those written
+    KEPT = 1 << 14            # bytes of rows of shares that are kept, or four rows; half as many of their sums, or one row
+    SUMS = 32                 # rows of cells that are made together, at most
 
 
 # ---- scatter -------------------------------------------------------------------------------------------------
@@ -378,11 +378,11 @@ cdef struct Share:
     Py_ssize_t block, cells, rows           # of one item
     Py_ssize_t grid[3]                      # items of one plane: rows, cells, inner
     Py_ssize_t capacity                     # windows of a row times inner
-    Py_ssize_t pitch                        # bytes of a row of sums, with its margins
-    Py_ssize_t together                     # rows of sums that are made before the first of them is read
-    Py_ssize_t kept                         # rows of windows that are kept, a power of two above three
-    bint single                             # long rows of windows of which one covers a row of cells: nothing is kept
-    bint flat                               # neighbouring rows of windows lie one after the other, and are divided by the same
+    Py_ssize_t margin                       # bytes of zeros at both ends of a row of shares, or of sums of them
+    Py_ssize_t pitch                        # bytes from one such row to the next
+    Py_ssize_t together                     # rows of cells that are made together
+    Py_ssize_t kept                         # rows of shares that are kept, a power of two above three
+    Py_ssize_t step                         # rows of cells whose windows are one row further down
 
 
 cdef Py_ssize_t covering(const Axis* axis, int64_t cell, int64_t* first) noexcept nogil:
@@ -407,7 +407,7 @@ cdef void divisors(const Share* s, char* n, int64_t factor, Py_ssize_t first, Py
 cdef void divide(const Share* s, const spread_t* row, char* shares, const char* g, char* n, int64_t* divided, int64_t depth,
                  Py_ssize_t deep, int64_t height, Py_ssize_t rows) noexcept nogil:
     """Some rows of shares, of windows one below the other: those of `deep` windows added up."""
-    cdef Py_ssize_t j, k, high = rows if s.flat and row.windows == s.axis[2].out else 1, size = row.windows * row.inner * s.sum
+    cdef Py_ssize_t j, k, high = 1 if s.divides and not s.uniform else rows   # that are divided alike
     cdef int64_t factor
     for k in range(rows // high):
         for j in range(deep):
@@ -416,23 +416,54 @@ cdef void divide(const Share* s, const spread_t* row, char* shares, const char* 
                 if factor != divided[0]:
                     divisors(s, n, factor, row.first, row.windows)
                     divided[0] = factor
-            s.quotient(shares + k * size, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[2], s.g_inner,
-                       high * row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+            s.quotient(shares + k * s.pitch, s.pitch, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[1],
+                       s.g_axis[2], s.g_inner, high, row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+
+
+cdef void add_down(const Share* s, const spread_t* row, const char** made, char* sums, const char* shares, const char* zeros,
+                   const int64_t* firsts, const int64_t* covers, Py_ssize_t group) noexcept nogil:
+    """Where the sums of the rows of windows are that cover a group of rows of cells: made, unless they are there already."""
+    cdef Py_ssize_t phase, j, k, most, m, ring = s.kept - 1
+    cdef const char* rows[3]
+    for phase in range(min(group, s.step)):
+        j = phase
+        while j < group:
+            k = 1
+            if covers[j] == 0:
+                made[j] = zeros
+            elif covers[j] == 1:
+                made[j] = shares + (firsts[j] & ring) * s.pitch
+            elif j > 0 and (phase > 0 or s.step == 1) and firsts[j] == firsts[j - 1] and covers[j] == covers[j - 1]:
+                made[j] = made[j - 1]
+            else:   # and those of the same phase
+                rows[2] = NULL
+                most = group
+                for m in range(covers[j]):
+                    rows[m] = shares + ((firsts[j] + m) & ring) * s.pitch
+                    most = min(most, s.kept - ((firsts[j] + m) & ring))
+                while k < most and j + k * s.step < group and covers[j + k * s.step] == covers[j] and (
+                        firsts[j + k * s.step] == firsts[j] + k):
+                    k += 1
+                s.down(sums + j * s.pitch, s.step * s.pitch, rows[0], rows[1], rows[2], s.pitch, k, row.windows * row.inner)
+                for m in range(k):
+                    made[j + m * s.step] = sums + (j + m * s.step) * s.pitch
+            j += k * s.step
 
 
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """A band of the rows of one plane, some of their cells, some of their inner cells."""
     cdef char* grad = s.grad
     cdef const char* g = s.g
-    cdef char* sums = scratch + s.kept * s.capacity * s.sum
-    cdef char* result = sums + (s.together + 1) * s.pitch
+    cdef int64_t* margins = <int64_t*> scratch   # where rows end
+    cdef char* zeros = scratch + APART
+    cdef char* shares = zeros + s.pitch
+    cdef char* sums = shares + s.kept * s.pitch
+    cdef char* result = sums + s.together * s.pitch
     cdef char* n = result + s.cells * s.block * s.sum
-    cdef char* into
     cdef char* place
-    cdef char* rows[3]
     cdef spread_t row
-    cdef int64_t first, last, d, h, depth, height, until, divided = 0, stop, done, summed
-    cdef Py_ssize_t b, c, r, k, j, deep, high, windows, size, group, sum = 0
+    cdef int64_t first, last, d, h, depth, low, reach, until, divided = 0, stop, done
+    cdef Py_ssize_t b, c, r, k, j, deep, windows, size, group, ring = s.kept - 1
     cdef const char* made[SUMS]
     cdef bint dense
     b = c = r = 0
@@ -465,10 +496,10 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     CHECK(row.windows * row.inner <= s.capacity)
     size = row.windows * row.inner * s.sum
     g += first * s.g_axis[2] if row.windows > 0 else 0
-    into = sums + MARGIN * row.inner * s.sum
-    for k in range(s.together + 1):
-        memset(sums + k * s.pitch, 0, MARGIN * row.inner * s.sum)
-        memset(sums + k * s.pitch + MARGIN * row.inner * s.sum + size, 0, MARGIN * row.inner * s.sum)
+    if margins[0] != size:   # those of other rows: rows of windows are between zeros
+        memset(zeros, 0, (1 + s.kept + s.together) * s.pitch)
+        margins[0] = size
+    zeros, shares, sums = zeros + s.margin, shares + s.margin, sums + s.margin
     if s.divides and s.uniform:
         if s.sum == sizeof(float):
             (<float*> n)[0] = <float> s.divisor
@@ -480,31 +511,26 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     until = min(s.axis[1].out, s.firsts[1][stop - 1] + s.covers[1][stop - 1])
     for d in range(s.axis[0].n):
         depth, deep = s.firsts[0][d], s.covers[0][d]
-        done, summed = 0, -1      # rows of windows whose shares were made; those, and how many, whose sum there is
+        done = 0      # rows of windows whose shares were made
         h = r * s.rows
         while h < stop:
-            group = min(s.together, stop - h)
-            for j in range(group):
-                height, high = s.firsts[1][h + j], s.covers[1][h + j] if deep > 0 else 0
-                CHECK(deep <= 3 and high <= 3)
-                if s.single:   # each its own sum
-                    if high > 0 and summed != height:
-                        summed, sum = height, sum + 1 if sum < s.together else 0
-                        divide(s, &row, into + sum * s.pitch, g, n, &divided, depth, deep, height, 1)
-                    made[j] = into + sum * s.pitch if high > 0 else NULL
-                    continue
-                done = max(done, height)
-                while done < height + high:
-                    k = min(min(s.kept - 3, until - done), s.kept - (done & (s.kept - 1)))
-                    divide(s, &row, scratch + (done & (s.kept - 1)) * size, g, n, &divided, depth, deep, done, k)
+            low, group = s.firsts[1][h], min(s.together, stop - h)
+            while group > 1 and s.firsts[1][h + group - 1] + s.covers[1][h + group - 1] - low > s.kept:
+                group -= 1
+            reach = min(until, s.firsts[1][h + group - 1] + s.covers[1][h + group - 1])
+            done = max(done, low)
+            if deep > 0 and done < reach:
+                reach = min(until, low + s.kept)   # as many as there is room for
+                while done < reach:
+                    k = min(reach - done, s.kept - (done & ring))
+                    divide(s, &row, shares + (done & ring) * s.pitch, g, n, &divided, depth, deep, done, k)
                     done += k
-                if high > 0 and summed != 4 * height + high:   # not the same windows as of the cells above
-                    summed, sum = 4 * height + high, sum + 1 if sum < s.together else 0
-                    rows[0] = rows[1] = rows[2] = NULL
-                    for k in range(high):
-                        rows[k] = scratch + ((height + k) & (s.kept - 1)) * size
-                    s.down(into + sum * s.pitch, rows[0], rows[1], rows[2], row.windows * row.inner)
-                made[j] = into + sum * s.pitch if high > 0 else NULL
+            CHECK(deep <= 3 and done - low <= s.kept)
+            if deep > 0:
+                add_down(s, &row, made, sums, shares, zeros, s.firsts[1] + h, s.covers[1] + h, group)
+            else:
+                for j in range(group):
+                    made[j] = zeros
             place = grad + d * s.grad_axis[0] + h * s.grad_axis[1]
             if dense:
                 s.along(place, s.grad_axis[1], made, group, &row)
@@ -567,20 +593,21 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     else:
         reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
     s.capacity = reach * s.block
-    s.flat = (uniform or not divides) and s.cells == s.axis[2].n and s.block == s.inner and (
-        s.g_axis[1] == s.axis[2].out * s.g_axis[2] and reach == s.axis[2].out)
+    s.step = s.axis[1].stride if covers[1] is None else 1
+    s.margin = MARGIN * s.block * wide
+    s.pitch = s.capacity * wide + 2 * s.margin
     s.kept = 4
-    while s.flat and 2 * s.kept * s.capacity * wide <= KEPT and s.kept < s.axis[1].out:
+    while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
         s.kept *= 2
-    s.single = s.kept == 4 and covers[1] is None and s.axis[1].kernel <= s.axis[1].stride
-    s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
-    s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
-    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + APART + 63) & ~63
+    s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
+    each = ((s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + 2 * APART + 63) & ~63
     threads = max(1, min(threads, items))
     scratch = <char*> malloc(threads * each)
     if scratch == NULL:
         free(tables)
         raise MemoryError(f"{threads * each} bytes of row buffers")
+    for item in range(threads):
+        (<int64_t*> (scratch + item * each))[0] = -1
     with nogil:
         if threads == 1:
             for item in range(items):
