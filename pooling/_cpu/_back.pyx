@@ -378,7 +378,7 @@ cdef struct Share:
     Py_ssize_t block, cells, rows           # of one item
     Py_ssize_t grid[3]                      # items of one plane: rows, cells, inner
     Py_ssize_t capacity                     # windows of a row times inner
-    Py_ssize_t margin                       # bytes of zeros at both ends of a row of shares, or of sums of them
+    Py_ssize_t margin                       # bytes of zeros before and behind a row of shares, or of sums of them
     Py_ssize_t pitch                        # bytes from one such row to the next
     Py_ssize_t together                     # rows of cells that are made together
     Py_ssize_t kept                         # rows of shares that are kept, a power of two above three
@@ -458,7 +458,7 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     cdef char* zeros = scratch + APART
     cdef char* shares = zeros + s.pitch
     cdef char* sums = shares + s.kept * s.pitch
-    cdef char* result = sums + s.together * s.pitch
+    cdef char* result = sums + s.together * s.pitch + s.margin
     cdef char* n = result + s.cells * s.block * s.sum
     cdef char* place
     cdef spread_t row
@@ -497,7 +497,7 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     size = row.windows * row.inner * s.sum
     g += first * s.g_axis[2] if row.windows > 0 else 0
     if margins[0] != size:   # those of other rows: rows of windows are between zeros
-        memset(zeros, 0, (1 + s.kept + s.together) * s.pitch)
+        memset(zeros, 0, (1 + s.kept + s.together) * s.pitch + s.margin)
         margins[0] = size
     zeros, shares, sums = zeros + s.margin, shares + s.margin, sums + s.margin
     if s.divides and s.uniform:
@@ -549,6 +549,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     """
     cdef Share s
     cdef Py_ssize_t k, item, items = 1, each, reach
+    cdef char* memory
     cdef char* scratch
     cdef int64_t* tables
     cdef const int64_t[:] firsts, counts
@@ -594,18 +595,19 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
     s.capacity = reach * s.block
     s.step = s.axis[1].stride if covers[1] is None else 1
-    s.margin = MARGIN * s.block * wide
-    s.pitch = s.capacity * wide + 2 * s.margin
+    s.margin = (MARGIN * s.block * wide + APART - 1) // APART * APART
+    s.pitch = (s.capacity * wide + APART - 1) // APART * APART + s.margin
     s.kept = 4
     while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
         s.kept *= 2
     s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
-    each = ((s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + 2 * APART + 63) & ~63
+    each = ((s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + s.margin + 3 * APART - 1) // APART * APART
     threads = max(1, min(threads, items))
-    scratch = <char*> malloc(threads * each)
-    if scratch == NULL:
+    memory = <char*> malloc(threads * each + APART)
+    if memory == NULL:
         free(tables)
         raise MemoryError(f"{threads * each} bytes of row buffers")
+    scratch = memory + (APART - <size_t> memory % APART)
     for item in range(threads):
         (<int64_t*> (scratch + item * each))[0] = -1
     with nogil:
@@ -616,4 +618,4 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
             for item in prange(items, schedule="static", num_threads=threads):
                 share_block(&s, item, scratch + threadid() * each)
     free(tables)
-    free(scratch)
+    free(memory)
