@@ -15,8 +15,8 @@ from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY
-from pooling._cpu._rows cimport along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, TAPS
+from pooling._cpu._rows cimport along_t, check_t, down_t, match_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -25,6 +25,7 @@ cdef extern from "_build.h":
 
 cdef enum:
     GROUP = 1 << 10           # indices that are checked, and then scattered, while they are in a core's first-level cache
+    CHUNK = 1 << 15           # cells that a thread takes at a time, about
     APART = 64                # bytes between what two threads write, so that no cache line has some of both
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
@@ -39,6 +40,7 @@ cdef enum:
 cdef struct Scatter:
     check_t check             # NULL where the indices are known to be good
     scatter_t loop            # NULL where they are checked, and that is all
+    match_t match             # does both in one, or NULL
     store_t store             # rounds sums to the result; NULL where they are made in the result itself
     char* grad
     const char* g
@@ -117,6 +119,17 @@ cdef int kind_of(const Scatter* s, Py_ssize_t rows) noexcept nogil:
     if (lines and cells >= EXACT) or (gaps and long):
         return SINGLY
     return BY_DEPTH if gaps or s.axis[0].n > 1 else BY_ROWS
+
+
+cdef bint matched(const Scatter* s, Py_ssize_t g_size, Py_ssize_t i_size) noexcept nogil:
+    """Whether a window's cells, few, can each take what names it, in vectors of inner cells."""
+    cdef Py_ssize_t k, taps = 1
+    for k in range(3):
+        if s.axis[k].starts != NULL or s.axis[k].kernel > TAPS:
+            return False
+        taps *= s.axis[k].kernel
+    return s.inner >= FEW and taps <= TAPS and s.row.plane < <int64_t> 1 << 31 and s.row.g_inner == g_size and (
+        s.row.i_inner == i_size) and (s.store != NULL or s.grad_inner == s.size)
 
 
 cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t cells) noexcept nogil:
@@ -212,7 +225,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
             while o < s.axis[2].out:
                 cells = min(s.piece, s.axis[2].out - o)
                 index = i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2]
-                if s.check != NULL:
+                if s.check != NULL and s.match == NULL:
                     if s.kept:
                         row.tops, row.lefts = s.row.tops + o * s.each, s.row.lefts + o * s.each
                         row.widths = s.row.widths + o * s.each
@@ -241,7 +254,10 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
                         top = high
                     row.soon = sums + (top - base) * row.apart
                     from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
-                    s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
+                    if s.match == NULL:
+                        s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
+                    elif s.match(sums - base * row.apart, from_g, index, row, o, cells):
+                        return 1
                 o += cells
     if s.loop != NULL:
         if s.store != NULL:
@@ -253,16 +269,17 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
 def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
     """Zeros with grad[index] += g or = g, as the loop at that address does; False where an index is not of its window.
 
-    loops: addresses of check, loop and store, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a
-    sum. Where grad is None, indices are checked, and that is all.
+    loops: addresses of check, loop, store and match, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes
+    of a sum. Where grad is None, indices are checked, and that is all.
     """
     cdef Scatter s
     cdef windows_t* row = &s.row
-    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many
+    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many, chunk
     cdef char* scratch
     cdef int32_t* tables
     cdef bint dense
-    s.check, s.loop, s.store = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1], <store_t> <size_t> loops[2]
+    s.check, s.loop = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1]
+    s.store, s.match = <store_t> <size_t> loops[2], <match_t> <size_t> loops[3]
     s.grad = NULL if grad is None else <char*> PyArray_DATA(grad)
     s.g, s.i, s.apart = <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
     s.size, s.sum = 0 if grad is None else PyArray_ITEMSIZE(grad), wide
@@ -293,9 +310,11 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     s.rows = 1
     if dense and s.level < 2 and s.axis[1].starts == NULL and max(s.axis[1].extent, s.axis[1].stride, s.axis[1].before) < EXACT:
         s.rows = min(s.axis[1].out, max(1, GROUP // (s.axis[2].out * s.inner)))
-    if kind_of(&s, s.rows) == SINGLY:
+    if not matched(&s, PyArray_ITEMSIZE(g), PyArray_ITEMSIZE(i)):
+        s.match = NULL
+    if s.match != NULL or kind_of(&s, s.rows) == SINGLY:
         s.rows = 1
-    row.kind = kind_of(&s, s.rows)
+    row.kind = SINGLY if s.match != NULL else kind_of(&s, s.rows)
     s.piece = min(s.axis[2].out, max(1, GROUP // s.block)) if s.rows == 1 else s.axis[2].out
     s.capacity = 0
     if s.store != NULL:
@@ -336,6 +355,8 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
     for k in range(threads):
         memcpy(scratch + k * size, row, sizeof(windows_t))
+    # Small planes are taken together: threads that write side by side, or take turns for little, wait for one another.
+    chunk = min(max(1, items // (4 * threads)), 1 + CHUNK // (max(windows, row.plane) * s.block))
     with nogil:
         if s.kept and row.kind != SINGLY and row.kind != BY_SPAN:
             tabulate(&s, tables, 0, s.axis[2].out)
@@ -345,7 +366,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
                 if wrong:
                     break
         else:
-            for item in prange(items, schedule="dynamic", num_threads=threads):
+            for item in prange(items, schedule="dynamic", chunksize=chunk, num_threads=threads):
                 wrong |= scatter_block(&s, item, scratch + threadid() * size)
     free(scratch)
     return wrong == 0
@@ -601,7 +622,8 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
         s.kept *= 2
     s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
-    each = ((s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + s.margin + 3 * APART - 1) // APART * APART
+    each = (s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + s.margin
+    each = (each + 3 * APART - 1) // APART * APART
     threads = max(1, min(threads, items))
     memory = <char*> malloc(threads * each + APART)
     if memory == NULL:

@@ -12,6 +12,7 @@ cdef extern from "_back.h":
         BY_DEPTH "POOLING_BY_DEPTH"
         SINGLY "POOLING_SINGLY"
         EXACT "POOLING_EXACT"
+        TAPS "POOLING_TAPS"
     ctypedef struct windows_t:
         int64_t n[3]
         int64_t start[3]
@@ -93,6 +94,10 @@ ctypedef void (*store_t)(char* dst, Py_ssize_t cell_stride, Py_ssize_t inner_str
 ctypedef int (*check_t)(const char* index, const windows_t*, Py_ssize_t first, Py_ssize_t cells) noexcept nogil
 # grad[index] += g or = g over windows, in order; all indices are known to be good.
 ctypedef void (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t cells) noexcept nogil
+# grad[index] += g over windows of at most TAPS cells, whose inner cells lie dense; whether an index is neither -1 nor a cell
+# of its window.
+ctypedef int (*match_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t first,
+                        Py_ssize_t cells) noexcept nogil
 # Rows of dst = g / n, or dst += with `more`, dense and `pitch` bytes apart: n per cell (each = 1), or one (0), or NULL.
 ctypedef void (*quotient_t)(char* dst, Py_ssize_t pitch, const char* g, Py_ssize_t row_stride, Py_ssize_t cell_stride,
                             Py_ssize_t inner_stride, Py_ssize_t rows, Py_ssize_t cells, Py_ssize_t inner, const char* n,
