@@ -424,7 +424,7 @@ def test_large_results_with_indices(layout):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 1, 0), (2, 2, 1), ((1, 3), 1, (0, 1)), ((4, 1), (2, 1), (2, 0))])
 def test_gradients_of_few_cells(kernel, stride, padding, dtype, layout):
-    """Each cell gets what names it and nothing else, of channels that fill vectors and of those left over, -1 and infinity too."""
+    """Each cell gets what names it and nothing else, of channels in vectors and those left over, -1 and infinity too."""
     shape = (9, 7, 37)
     x = np.random.default_rng(1).permutation(prod(shape)).reshape(shape).astype("float32")
     x = np.ascontiguousarray(np.moveaxis(x, -1, layout.index("C")))
@@ -456,11 +456,11 @@ def spread(shares, axis, n, kernel, stride, padding):
 @pytest.mark.parametrize("count_include_pad", [True, False])
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
 @pytest.mark.parametrize("sizes", [(70, 35), (33, 9), (5, 70), (40, 3), (3, 2100)])
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (2, 1, 0), (3, 2, 1), (2, 2, 0), (4, 2, 1), (3, 3, 1), (2, 3, 0)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (2, 1, 0), (3, 2, 1), (2, 2, 0), (4, 2, 1), (3, 3, 1), (2, 3, 0)]
+)
 def test_gradients_of_averages_in_runs_of_rows(kernel, stride, padding, sizes, layout, count_include_pad):
     """Rows of shares and their sums, kept in a ring that planes as high as these go round, and planes that meet what was left."""
-    if min(sizes) + 2 * padding < kernel:
-        pytest.skip("no window")
     x = np.zeros((5, *sizes) if layout == "CHW" else (*sizes, 5), "float32")
     axes = [layout.index("H"), layout.index("W")]
     arguments = {"layout": layout, "count_include_pad": count_include_pad}
