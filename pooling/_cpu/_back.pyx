@@ -1,11 +1,12 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The way back: gradients to the cells that indices name (scatter), and to every cell of a window alike (share).
 
-Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache. The
+Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache; where
+windows have a few cells, and their channels lie dense, each of these cells takes what names it, and nothing else is checked. The
 cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made
 in a band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
-decides): rows of shares are divided once, kept while they are needed, added down, and then along the row.
+decides): rows of shares are divided once, kept while they are needed, added down, and then along the row, in runs of rows.
 """
 
 from cython.parallel cimport prange, threadid
