@@ -253,13 +253,15 @@ CHECKED = {
     "gaps": ((7, 6), {"kernel": (2, 3), "stride": 1, "padding": (1, 2), "dilation": (3, 2)}),
     "deep": ((3, 4, 3), {"kernel": 2, "stride": (1, 2, 1), "padding": (1, 0, 1)}),
     "line": ((13,), {"kernel": 3, "stride": 1, "padding": (1,)}),
+    "few_cells": ((5, 4), {"kernel": 2, "stride": (1, 2), "padding": (1, 0)}),
+    "few_cells_and_gaps": ((5, 4), {"kernel": 2, "stride": 1, "padding": (1, 0), "dilation": (2, 3)}),
     "whole": ((4, 5), {"kernel": (4, 5)}),
     "one_window": ((2, 3), {"kernel": (1, 2), "stride": 2}),
     "adaptive": ((7, 5), {"output_size": (3, 3)}),
 }
 
 
-@pytest.mark.parametrize("channels", [1, 3, 17])
+@pytest.mark.parametrize("channels", [1, 3, 17, 32])
 @pytest.mark.parametrize("kind", ["int32", "int64"])
 @pytest.mark.parametrize("name", CHECKED)
 def test_every_index_of_every_window(name, kind, channels):

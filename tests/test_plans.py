@@ -6,7 +6,9 @@ import logging
 import os
 import subprocess
 import sys
+from functools import reduce
 from itertools import product
+from math import prod
 
 import numpy as np
 import pytest
@@ -441,3 +443,57 @@ def test_large_results_with_indices(layout):
         assert agree(out[0], want[0]) and (out[1] == want[1]).all()
         for frame, part in zip(frames, want, strict=True):
             assert (frame[:gap] == 7).all() and (frame[gap + part.size :] == 7).all()
+
+
+@pytest.mark.parametrize("layout", ["HWC", "CHW"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 1, 0), (2, 2, 1), ((1, 3), 1, (0, 1)), ((4, 1), (2, 1), (2, 0))])
+def test_gradients_of_few_cells(kernel, stride, padding, dtype, layout):
+    """Each cell gets what names it and nothing else, of channels in vectors and those left over, -1 and infinity too."""
+    shape = (9, 7, 37)
+    x = np.random.default_rng(1).permutation(prod(shape)).reshape(shape).astype("float32")
+    x = np.ascontiguousarray(np.moveaxis(x, -1, layout.index("C")))
+    y, indices = pooling.pool(x, "max", kernel, stride, padding, layout=layout, return_indices=True)
+    g = np.arange(y.size, dtype="float64").reshape(y.shape) % 7
+    g.flat[::31], g.flat[::37], indices.flat[::29] = np.inf, np.nan, -1
+    want = np.zeros((63, 37))
+    places, gradients = (np.moveaxis(a, layout.index("C"), -1).reshape(-1, 37) for a in (indices, g))
+    for place, gradient in zip(places, gradients, strict=True):
+        (named,) = np.nonzero(place >= 0)
+        want[place[named], named] += gradient[named]
+    cells = numpy_dtype(dtype)
+    for kind in ("int32", "int64"):
+        arguments = {"layout": layout, "indices": indices.astype(kind)}
+        got = pooling.pool_backward(g.astype(cells), x.astype(cells), "max", kernel, stride, padding, **arguments)
+        assert got.dtype == cells
+        np.testing.assert_array_equal(np.moveaxis(got, layout.index("C"), -1).reshape(63, 37).astype("float64"), want)
+
+
+def spread(shares, axis, n, kernel, stride, padding):
+    """Each cell's windows along an axis, added from left to right."""
+    shares, cells = np.moveaxis(shares, axis, 0), []
+    for cell in range(n):
+        covering = [s for o, s in enumerate(shares) if 0 <= cell + padding - o * stride < kernel]
+        cells.append(reduce(np.add, covering, np.zeros_like(shares[0])))
+    return np.moveaxis(np.array(cells), 0, axis)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize("sizes", [(70, 35), (33, 9), (5, 70), (40, 3), (3, 2100)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (2, 1, 0), (3, 2, 1), (2, 2, 0), (4, 2, 1), (3, 3, 1), (2, 3, 0)]
+)
+def test_gradients_of_averages_in_runs_of_rows(kernel, stride, padding, sizes, layout, count_include_pad):
+    """Rows of shares and their sums, kept in a ring that planes as high as these go round, and planes that meet what was left."""
+    x = np.zeros((5, *sizes) if layout == "CHW" else (*sizes, 5), "float32")
+    axes = [layout.index("H"), layout.index("W")]
+    arguments = {"layout": layout, "count_include_pad": count_include_pad}
+    y = pooling.pool(x, "avg", kernel, stride, padding, **arguments)
+    g = np.random.default_rng(2).standard_normal(y.shape).astype("float32")
+    counts = pooling.pool(np.ones_like(x), "sum", kernel, stride, padding, layout=layout)
+    want = g / (np.float32(kernel**2) if count_include_pad else counts)
+    for axis, n in zip(axes, sizes, strict=True):
+        want = spread(want, axis, n, kernel, stride, padding)
+    got = pooling.pool_backward(g, x, "avg", kernel, stride, padding, **arguments)
+    assert np.array_equal(got, want)

@@ -499,7 +499,8 @@ def scatter(
     indices = _integers(indices)
     kind, size = f"int{8 * indices.itemsize}", DTYPES[accumulate].size
     store = 0 if cells == accumulate else ROWS["store", accumulate, cells]
-    loops, axes = (ROWS["check", kind], ROWS[loop, cells, accumulate, kind], store), _axes(geometry, SUM)[0]
+    match = ROWS["match", cells, accumulate, kind] if loop == "add" else 0
+    loops, axes = (ROWS["check", kind], ROWS[loop, cells, accumulate, kind], store, match), _axes(geometry, SUM)[0]
     return _back.scatter(loops, view(layout, grad, g, indices), axes, apart, size, grad, g, indices, get_num_threads())
 
 
@@ -508,5 +509,5 @@ def _checked(indices: Array, layout: Layout, geometry: Geometry) -> bool:
     indices = _integers(indices)
     if not indices.size:
         return True
-    loops, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0), view(layout, indices, indices, indices)
+    loops, places = (ROWS["check", f"int{8 * indices.itemsize}"], 0, 0, 0), view(layout, indices, indices, indices)
     return _back.scatter(loops, places, _axes(geometry, SUM)[0], 0, 0, None, indices, indices, get_num_threads())

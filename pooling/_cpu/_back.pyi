@@ -11,7 +11,7 @@ from pooling._cpu._views import View
 _Array = np.ndarray[Any, Any]
 
 def scatter(
-    loops: tuple[int, int, int],
+    loops: tuple[int, int, int, int],
     view: View,
     axes: list[Row],
     apart: int,

@@ -1,11 +1,12 @@
 # cython: language_level=3, wraparound=False, cdivision=True, initializedcheck=False
 """The way back: gradients to the cells that indices name (scatter), and to every cell of a window alike (share).
 
-Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache. The
+Both fill a new result in one pass. A scatter checks some indices, in vectors of 32 bits, and adds while they are in cache; where
+windows have a few cells, and their channels lie dense, each of these cells takes what names it, and nothing else is checked. The
 cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made
 in a band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
-decides): rows of shares are divided once, kept while they are needed, added down, and then along the row.
+decides): rows of shares are divided once, kept while they are needed, added down, and then along the row, in runs of rows.
 """
 
 from cython.parallel cimport prange, threadid
@@ -15,8 +16,8 @@ from libc.string cimport memcpy, memmove, memset
 from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
-from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY
-from pooling._cpu._rows cimport along_t, check_t, down_t, quotient_t, scatter_t, spread_t, store_t, windows_t
+from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, TAPS
+from pooling._cpu._rows cimport along_t, check_t, down_t, match_t, quotient_t, scatter_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -25,12 +26,13 @@ cdef extern from "_build.h":
 
 cdef enum:
     GROUP = 1 << 10           # indices that are checked, and then scattered, while they are in a core's first-level cache
+    CHUNK = 1 << 15           # cells that a thread takes at a time, about
     APART = 64                # bytes between what two threads write, so that no cache line has some of both
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
     ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
-    KEPT = 1 << 13            # bytes of rows of shares that are kept, or four rows
-    SUMS = 8                  # rows of sums that are made before the first of them is read, in vectors across those written
+    KEPT = 1 << 14            # bytes of rows of shares that are kept, or four rows; half as many of their sums, or one row
+    SUMS = 32                 # rows of cells that are made together, at most
 
 
 # ---- scatter -------------------------------------------------------------------------------------------------
@@ -39,6 +41,7 @@ cdef enum:
 cdef struct Scatter:
     check_t check             # NULL where the indices are known to be good
     scatter_t loop            # NULL where they are checked, and that is all
+    match_t match             # does both in one, or NULL
     store_t store             # rounds sums to the result; NULL where they are made in the result itself
     char* grad
     const char* g
@@ -117,6 +120,17 @@ cdef int kind_of(const Scatter* s, Py_ssize_t rows) noexcept nogil:
     if (lines and cells >= EXACT) or (gaps and long):
         return SINGLY
     return BY_DEPTH if gaps or s.axis[0].n > 1 else BY_ROWS
+
+
+cdef bint matched(const Scatter* s, Py_ssize_t g_size, Py_ssize_t i_size) noexcept nogil:
+    """Whether a window's cells, few, can each take what names it, in vectors of inner cells."""
+    cdef Py_ssize_t k, taps = 1
+    for k in range(3):
+        if s.axis[k].starts != NULL or s.axis[k].kernel > TAPS:
+            return False
+        taps *= s.axis[k].kernel
+    return s.inner >= FEW and taps <= TAPS and s.row.plane < <int64_t> 1 << 31 and s.row.g_inner == g_size and (
+        s.row.i_inner == i_size) and (s.store != NULL or s.grad_inner == s.size)
 
 
 cdef void tabulate(const Scatter* s, int32_t* tops, Py_ssize_t first, Py_ssize_t cells) noexcept nogil:
@@ -212,7 +226,7 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
             while o < s.axis[2].out:
                 cells = min(s.piece, s.axis[2].out - o)
                 index = i + d * s.i_axis[0] + h * s.i_axis[1] + o * s.i_axis[2]
-                if s.check != NULL:
+                if s.check != NULL and s.match == NULL:
                     if s.kept:
                         row.tops, row.lefts = s.row.tops + o * s.each, s.row.lefts + o * s.each
                         row.widths = s.row.widths + o * s.each
@@ -241,7 +255,10 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
                         top = high
                     row.soon = sums + (top - base) * row.apart
                     from_g = g + d * s.g_axis[0] + h * s.g_axis[1] + o * s.g_axis[2]
-                    s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
+                    if s.match == NULL:
+                        s.loop(sums - base * row.apart, from_g, index, row, cells * rows)
+                    elif s.match(sums - base * row.apart, from_g, index, row, o, cells):
+                        return 1
                 o += cells
     if s.loop != NULL:
         if s.store != NULL:
@@ -253,16 +270,17 @@ cdef int scatter_block(const Scatter* s, Py_ssize_t item, char* scratch) noexcep
 def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray grad, ndarray g, ndarray i, Py_ssize_t threads):
     """Zeros with grad[index] += g or = g, as the loop at that address does; False where an index is not of its window.
 
-    loops: addresses of check, loop and store, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes of a
-    sum. Where grad is None, indices are checked, and that is all.
+    loops: addresses of check, loop, store and match, or 0. The cells of a plane of grad are `apart` bytes apart. `wide`: bytes
+    of a sum. Where grad is None, indices are checked, and that is all.
     """
     cdef Scatter s
     cdef windows_t* row = &s.row
-    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many
+    cdef Py_ssize_t k, item, items = 1, windows = 1, reach, wrong = 0, size, many, chunk
     cdef char* scratch
     cdef int32_t* tables
     cdef bint dense
-    s.check, s.loop, s.store = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1], <store_t> <size_t> loops[2]
+    s.check, s.loop = <check_t> <size_t> loops[0], <scatter_t> <size_t> loops[1]
+    s.store, s.match = <store_t> <size_t> loops[2], <match_t> <size_t> loops[3]
     s.grad = NULL if grad is None else <char*> PyArray_DATA(grad)
     s.g, s.i, s.apart = <char*> PyArray_DATA(g), <char*> PyArray_DATA(i), apart
     s.size, s.sum = 0 if grad is None else PyArray_ITEMSIZE(grad), wide
@@ -293,9 +311,11 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     s.rows = 1
     if dense and s.level < 2 and s.axis[1].starts == NULL and max(s.axis[1].extent, s.axis[1].stride, s.axis[1].before) < EXACT:
         s.rows = min(s.axis[1].out, max(1, GROUP // (s.axis[2].out * s.inner)))
-    if kind_of(&s, s.rows) == SINGLY:
+    if not matched(&s, PyArray_ITEMSIZE(g), PyArray_ITEMSIZE(i)):
+        s.match = NULL
+    if s.match != NULL or kind_of(&s, s.rows) == SINGLY:
         s.rows = 1
-    row.kind = kind_of(&s, s.rows)
+    row.kind = SINGLY if s.match != NULL else kind_of(&s, s.rows)
     s.piece = min(s.axis[2].out, max(1, GROUP // s.block)) if s.rows == 1 else s.axis[2].out
     s.capacity = 0
     if s.store != NULL:
@@ -336,6 +356,8 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     row.tops, row.lefts, row.widths = tables, tables + s.wide, tables + 2 * s.wide
     for k in range(threads):
         memcpy(scratch + k * size, row, sizeof(windows_t))
+    # Small planes are taken together: threads that write side by side, or take turns for little, wait for one another.
+    chunk = min(max(1, items // (4 * threads)), 1 + CHUNK // (max(windows, row.plane) * s.block))
     with nogil:
         if s.kept and row.kind != SINGLY and row.kind != BY_SPAN:
             tabulate(&s, tables, 0, s.axis[2].out)
@@ -345,7 +367,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
                 if wrong:
                     break
         else:
-            for item in prange(items, schedule="dynamic", num_threads=threads):
+            for item in prange(items, schedule="dynamic", chunksize=chunk, num_threads=threads):
                 wrong |= scatter_block(&s, item, scratch + threadid() * size)
     free(scratch)
     return wrong == 0
@@ -378,11 +400,11 @@ cdef struct Share:
     Py_ssize_t block, cells, rows           # of one item
     Py_ssize_t grid[3]                      # items of one plane: rows, cells, inner
     Py_ssize_t capacity                     # windows of a row times inner
-    Py_ssize_t pitch                        # bytes of a row of sums, with its margins
-    Py_ssize_t together                     # rows of sums that are made before the first of them is read
-    Py_ssize_t kept                         # rows of windows that are kept, a power of two above three
-    bint single                             # long rows of windows of which one covers a row of cells: nothing is kept
-    bint flat                               # neighbouring rows of windows lie one after the other, and are divided by the same
+    Py_ssize_t margin                       # bytes of zeros before and behind a row of shares, or of sums of them
+    Py_ssize_t pitch                        # bytes from one such row to the next
+    Py_ssize_t together                     # rows of cells that are made together
+    Py_ssize_t kept                         # rows of shares that are kept, a power of two above three
+    Py_ssize_t step                         # rows of cells whose windows are one row further down
 
 
 cdef Py_ssize_t covering(const Axis* axis, int64_t cell, int64_t* first) noexcept nogil:
@@ -407,7 +429,7 @@ cdef void divisors(const Share* s, char* n, int64_t factor, Py_ssize_t first, Py
 cdef void divide(const Share* s, const spread_t* row, char* shares, const char* g, char* n, int64_t* divided, int64_t depth,
                  Py_ssize_t deep, int64_t height, Py_ssize_t rows) noexcept nogil:
     """Some rows of shares, of windows one below the other: those of `deep` windows added up."""
-    cdef Py_ssize_t j, k, high = rows if s.flat and row.windows == s.axis[2].out else 1, size = row.windows * row.inner * s.sum
+    cdef Py_ssize_t j, k, high = 1 if s.divides and not s.uniform else rows   # that are divided alike
     cdef int64_t factor
     for k in range(rows // high):
         for j in range(deep):
@@ -416,23 +438,54 @@ cdef void divide(const Share* s, const spread_t* row, char* shares, const char* 
                 if factor != divided[0]:
                     divisors(s, n, factor, row.first, row.windows)
                     divided[0] = factor
-            s.quotient(shares + k * size, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[2], s.g_inner,
-                       high * row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+            s.quotient(shares + k * s.pitch, s.pitch, g + (depth + j) * s.g_axis[0] + (height + k) * s.g_axis[1], s.g_axis[1],
+                       s.g_axis[2], s.g_inner, high, row.windows, row.inner, n if s.divides else NULL, not s.uniform, j > 0)
+
+
+cdef void add_down(const Share* s, const spread_t* row, const char** made, char* sums, const char* shares, const char* zeros,
+                   const int64_t* firsts, const int64_t* covers, Py_ssize_t group) noexcept nogil:
+    """Where the sums of the rows of windows are that cover a group of rows of cells: made, unless they are there already."""
+    cdef Py_ssize_t phase, j, k, most, m, ring = s.kept - 1
+    cdef const char* rows[3]
+    for phase in range(min(group, s.step)):
+        j = phase
+        while j < group:
+            k = 1
+            if covers[j] == 0:
+                made[j] = zeros
+            elif covers[j] == 1:
+                made[j] = shares + (firsts[j] & ring) * s.pitch
+            elif j > 0 and (phase > 0 or s.step == 1) and firsts[j] == firsts[j - 1] and covers[j] == covers[j - 1]:
+                made[j] = made[j - 1]
+            else:   # and those of the same phase
+                rows[2] = NULL
+                most = group
+                for m in range(covers[j]):
+                    rows[m] = shares + ((firsts[j] + m) & ring) * s.pitch
+                    most = min(most, s.kept - ((firsts[j] + m) & ring))
+                while k < most and j + k * s.step < group and covers[j + k * s.step] == covers[j] and (
+                        firsts[j + k * s.step] == firsts[j] + k):
+                    k += 1
+                s.down(sums + j * s.pitch, s.step * s.pitch, rows[0], rows[1], rows[2], s.pitch, k, row.windows * row.inner)
+                for m in range(k):
+                    made[j + m * s.step] = sums + (j + m * s.step) * s.pitch
+            j += k * s.step
 
 
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """A band of the rows of one plane, some of their cells, some of their inner cells."""
     cdef char* grad = s.grad
     cdef const char* g = s.g
-    cdef char* sums = scratch + s.kept * s.capacity * s.sum
-    cdef char* result = sums + (s.together + 1) * s.pitch
+    cdef int64_t* margins = <int64_t*> scratch   # where rows end
+    cdef char* zeros = scratch + APART
+    cdef char* shares = zeros + s.pitch
+    cdef char* sums = shares + s.kept * s.pitch
+    cdef char* result = sums + s.together * s.pitch + s.margin
     cdef char* n = result + s.cells * s.block * s.sum
-    cdef char* into
     cdef char* place
-    cdef char* rows[3]
     cdef spread_t row
-    cdef int64_t first, last, d, h, depth, height, until, divided = 0, stop, done, summed
-    cdef Py_ssize_t b, c, r, k, j, deep, high, windows, size, group, sum = 0
+    cdef int64_t first, last, d, h, depth, low, reach, until, divided = 0, stop, done
+    cdef Py_ssize_t b, c, r, k, j, deep, windows, size, group, ring = s.kept - 1
     cdef const char* made[SUMS]
     cdef bint dense
     b = c = r = 0
@@ -465,10 +518,10 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     CHECK(row.windows * row.inner <= s.capacity)
     size = row.windows * row.inner * s.sum
     g += first * s.g_axis[2] if row.windows > 0 else 0
-    into = sums + MARGIN * row.inner * s.sum
-    for k in range(s.together + 1):
-        memset(sums + k * s.pitch, 0, MARGIN * row.inner * s.sum)
-        memset(sums + k * s.pitch + MARGIN * row.inner * s.sum + size, 0, MARGIN * row.inner * s.sum)
+    if margins[0] != size:   # those of other rows: rows of windows are between zeros
+        memset(zeros, 0, (1 + s.kept + s.together) * s.pitch + s.margin)
+        margins[0] = size
+    zeros, shares, sums = zeros + s.margin, shares + s.margin, sums + s.margin
     if s.divides and s.uniform:
         if s.sum == sizeof(float):
             (<float*> n)[0] = <float> s.divisor
@@ -480,31 +533,26 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
     until = min(s.axis[1].out, s.firsts[1][stop - 1] + s.covers[1][stop - 1])
     for d in range(s.axis[0].n):
         depth, deep = s.firsts[0][d], s.covers[0][d]
-        done, summed = 0, -1      # rows of windows whose shares were made; those, and how many, whose sum there is
+        done = 0      # rows of windows whose shares were made
         h = r * s.rows
         while h < stop:
-            group = min(s.together, stop - h)
-            for j in range(group):
-                height, high = s.firsts[1][h + j], s.covers[1][h + j] if deep > 0 else 0
-                CHECK(deep <= 3 and high <= 3)
-                if s.single:   # each its own sum
-                    if high > 0 and summed != height:
-                        summed, sum = height, sum + 1 if sum < s.together else 0
-                        divide(s, &row, into + sum * s.pitch, g, n, &divided, depth, deep, height, 1)
-                    made[j] = into + sum * s.pitch if high > 0 else NULL
-                    continue
-                done = max(done, height)
-                while done < height + high:
-                    k = min(min(s.kept - 3, until - done), s.kept - (done & (s.kept - 1)))
-                    divide(s, &row, scratch + (done & (s.kept - 1)) * size, g, n, &divided, depth, deep, done, k)
+            low, group = s.firsts[1][h], min(s.together, stop - h)
+            while group > 1 and s.firsts[1][h + group - 1] + s.covers[1][h + group - 1] - low > s.kept:
+                group -= 1
+            reach = min(until, s.firsts[1][h + group - 1] + s.covers[1][h + group - 1])
+            done = max(done, low)
+            if deep > 0 and done < reach:
+                reach = min(until, low + s.kept)   # as many as there is room for
+                while done < reach:
+                    k = min(reach - done, s.kept - (done & ring))
+                    divide(s, &row, shares + (done & ring) * s.pitch, g, n, &divided, depth, deep, done, k)
                     done += k
-                if high > 0 and summed != 4 * height + high:   # not the same windows as of the cells above
-                    summed, sum = 4 * height + high, sum + 1 if sum < s.together else 0
-                    rows[0] = rows[1] = rows[2] = NULL
-                    for k in range(high):
-                        rows[k] = scratch + ((height + k) & (s.kept - 1)) * size
-                    s.down(into + sum * s.pitch, rows[0], rows[1], rows[2], row.windows * row.inner)
-                made[j] = into + sum * s.pitch if high > 0 else NULL
+            CHECK(deep <= 3 and done - low <= s.kept)
+            if deep > 0:
+                add_down(s, &row, made, sums, shares, zeros, s.firsts[1] + h, s.covers[1] + h, group)
+            else:
+                for j in range(group):
+                    made[j] = zeros
             place = grad + d * s.grad_axis[0] + h * s.grad_axis[1]
             if dense:
                 s.along(place, s.grad_axis[1], made, group, &row)
@@ -523,6 +571,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     """
     cdef Share s
     cdef Py_ssize_t k, item, items = 1, each, reach
+    cdef char* memory
     cdef char* scratch
     cdef int64_t* tables
     cdef const int64_t[:] firsts, counts
@@ -567,20 +616,23 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     else:
         reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
     s.capacity = reach * s.block
-    s.flat = (uniform or not divides) and s.cells == s.axis[2].n and s.block == s.inner and (
-        s.g_axis[1] == s.axis[2].out * s.g_axis[2] and reach == s.axis[2].out)
+    s.step = s.axis[1].stride if covers[1] is None else 1
+    s.margin = (MARGIN * s.block * wide + APART - 1) // APART * APART
+    s.pitch = (s.capacity * wide + APART - 1) // APART * APART + s.margin
     s.kept = 4
-    while s.flat and 2 * s.kept * s.capacity * wide <= KEPT and s.kept < s.axis[1].out:
+    while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
         s.kept *= 2
-    s.single = s.kept == 4 and covers[1] is None and s.axis[1].kernel <= s.axis[1].stride
-    s.pitch = (s.capacity + 2 * MARGIN * s.block) * wide
-    s.together = max(1, min(SUMS, KEPT // 4 // s.pitch))
-    each = ((s.kept * s.capacity + s.cells * s.block + reach + 1) * wide + (s.together + 1) * s.pitch + APART + 63) & ~63
+    s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
+    each = (s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + s.margin
+    each = (each + 3 * APART - 1) // APART * APART
     threads = max(1, min(threads, items))
-    scratch = <char*> malloc(threads * each)
-    if scratch == NULL:
+    memory = <char*> malloc(threads * each + APART)
+    if memory == NULL:
         free(tables)
         raise MemoryError(f"{threads * each} bytes of row buffers")
+    scratch = memory + (APART - <size_t> memory % APART)
+    for item in range(threads):
+        (<int64_t*> (scratch + item * each))[0] = -1
     with nogil:
         if threads == 1:
             for item in range(items):
@@ -589,4 +641,4 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
             for item in prange(items, schedule="static", num_threads=threads):
                 share_block(&s, item, scratch + threadid() * each)
     free(tables)
-    free(scratch)
+    free(memory)

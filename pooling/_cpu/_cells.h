@@ -18,14 +18,17 @@
 #if defined(__clang__)
 #define POOLING_SAME_CELLS _Pragma("clang loop vectorize(assume_safety)")
 #define POOLING_PIECE _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
+#define POOLING_UNROLLED _Pragma("clang loop unroll(full)")
 #define POOLING_INLINE static inline __attribute__((always_inline))
 #elif defined(__GNUC__)
 #define POOLING_SAME_CELLS _Pragma("GCC ivdep")
 #define POOLING_PIECE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#define POOLING_UNROLLED _Pragma("GCC unroll 4")
 #define POOLING_INLINE static inline __attribute__((always_inline))
 #else
 #define POOLING_SAME_CELLS
 #define POOLING_PIECE
+#define POOLING_UNROLLED
 #define POOLING_INLINE static inline
 #endif
 

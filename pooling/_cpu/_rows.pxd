@@ -12,6 +12,7 @@ cdef extern from "_back.h":
         BY_DEPTH "POOLING_BY_DEPTH"
         SINGLY "POOLING_SINGLY"
         EXACT "POOLING_EXACT"
+        TAPS "POOLING_TAPS"
     ctypedef struct windows_t:
         int64_t n[3]
         int64_t start[3]
@@ -93,13 +94,19 @@ ctypedef void (*store_t)(char* dst, Py_ssize_t cell_stride, Py_ssize_t inner_str
 ctypedef int (*check_t)(const char* index, const windows_t*, Py_ssize_t first, Py_ssize_t cells) noexcept nogil
 # grad[index] += g or = g over windows, in order; all indices are known to be good.
 ctypedef void (*scatter_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t cells) noexcept nogil
-# dst = g / n, or dst += with `more`: n per cell (each = 1), or one (0), or NULL.
-ctypedef void (*quotient_t)(char* dst, const char* g, Py_ssize_t cell_stride, Py_ssize_t inner_stride, Py_ssize_t cells,
-                            Py_ssize_t inner, const char* n, Py_ssize_t each, int more) noexcept nogil
-# The sum of one to three rows (y and z may be NULL).
-ctypedef void (*down_t)(char* dst, const char* x, const char* y, const char* z, Py_ssize_t n) noexcept nogil
-# Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros, or NULL.
-ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** x, Py_ssize_t rows, const spread_t*) noexcept nogil
+# grad[index] += g over windows of at most TAPS cells, whose inner cells lie dense; whether an index is neither -1 nor a cell
+# of its window.
+ctypedef int (*match_t)(char* grad, const char* g, const char* index, const windows_t*, Py_ssize_t first,
+                        Py_ssize_t cells) noexcept nogil
+# Rows of dst = g / n, or dst += with `more`, dense and `pitch` bytes apart: n per cell (each = 1), or one (0), or NULL.
+ctypedef void (*quotient_t)(char* dst, Py_ssize_t pitch, const char* g, Py_ssize_t row_stride, Py_ssize_t cell_stride,
+                            Py_ssize_t inner_stride, Py_ssize_t rows, Py_ssize_t cells, Py_ssize_t inner, const char* n,
+                            Py_ssize_t each, int more) noexcept nogil
+# Rows, each the sum of two or three (z may be NULL), of which all lie `pitch` bytes apart.
+ctypedef void (*down_t)(char* dst, Py_ssize_t dst_pitch, const char* x, const char* y, const char* z, Py_ssize_t pitch,
+                        Py_ssize_t rows, Py_ssize_t n) noexcept nogil
+# Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros.
+ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** sums, Py_ssize_t rows, const spread_t*) noexcept nogil
 # Windows with the distances of their cells, tap by tap in the order of the indices.
 ctypedef void (*take_t)(char* dst, char* index, const char* src, const taps_t*) noexcept nogil
 # Rows of dense distances to indices, and rows of dense cells, `size` bytes each, to the result.
