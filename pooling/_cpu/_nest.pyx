@@ -8,7 +8,8 @@ blocks of windows, and for each block one axis after the other is reduced, D, H,
 padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis is written once, for
 planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`. Where cells need no
 conversion, the first axis reads the array itself, row by row, and the last one writes the result itself; else the cells that
-the windows touch are loaded into the first buffer, and the last one is finished and stored.
+the windows touch are loaded into the first buffer, and the last one is finished and stored. Of small cells that need one,
+up to three rows are combined as they are converted (merge_rows), and small sums are divided and stored in one (job.round).
 
 Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest power of two below k, so that every
 algorithm here gives the same bits:
