@@ -53,7 +53,7 @@ cdef enum:
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
-    SOME = 256                # results that are finished before they are stored, all in that cache
+    SOME = 1024               # results that are finished before they are stored, all in that cache
     ROUNDED = 1 << 13         # the largest divisor of the loops that finish and store in one
     SPARES = 32               # results that a recursion over 2**31 taps keeps aside
 
