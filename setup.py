@@ -111,7 +111,8 @@ def row_loops() -> str:
             {
                 (mode.finish, types.accumulate, types.result)
                 for mode, types in reached
-                if (mode.finish, types.accumulate, types.finish) == ("s / n", "int16", "float32") and types.result in ("int8", "uint8")
+                if (mode.finish, types.accumulate, types.finish) == ("s / n", "int16", "float32")
+                and types.result in ("int8", "uint8")
             }
         ),
         finishes=sorted(

@@ -229,7 +229,10 @@ def test_narrowed_holds_every_sum(name):
 @pytest.mark.parametrize("layout", [FIRST, LAST])
 @pytest.mark.parametrize(
     "dtype, mode",
-    [*product(("bool", "int8", "int16", "uint8", "uint16"), ("sum", "avg")), *product(("float16", "bfloat16"), ("sum", "avg", "max", "min"))],
+    [
+        *product(("bool", "int8", "int16", "uint8", "uint16"), ("sum", "avg")),
+        *product(("float16", "bfloat16"), ("sum", "avg", "max", "min")),
+    ],
 )
 def test_cells_converted_as_their_rows_are_combined(caplog, dtype, mode, layout):
     """Every number of taps at every edge, and rows of whole vectors, of parts and of single cells, as with cells of 32 bits."""
@@ -281,7 +284,8 @@ def test_every_quotient_of_small_sums(dtype, taps):
         row[:] = np.clip(rest, low, high)
         rest -= row
     assert not rest.any()
-    for divisor, result in product((*range(1, 18), 25, 49, 64, 121, 127, 128, 254, 255, 256, 1000, 8191, 8192, 8193, 2**14), ("int8", "uint8")):
+    divisors = (*range(1, 18), 25, 49, 64, 121, 127, 128, 254, 255, 256, 1000, 8191, 8192, 8193, 2**14)
+    for divisor, result in product(divisors, ("int8", "uint8")):
         quotient, over = np.divmod(sums, divisor)
         quotient += (2 * over > divisor) | ((2 * over == divisor) & (quotient % 2 == 1))
         want = np.clip(quotient, np.iinfo(result).min, np.iinfo(result).max).astype(result)

@@ -29,7 +29,7 @@
 #define POOLING_INLINE static inline
 #endif
 
-/* A function that takes its arguments as they are: what is known of a factor keeps GCC from multiplying in as few bits as it has. */
+/* A function that knows nothing of its arguments but their types: GCC multiplies in as few bits as these have. */
 #ifdef __GNUC__
 #define POOLING_OPAQUE static __attribute__((noinline))
 #else
@@ -109,26 +109,17 @@ static inline half_t float_to_half(float x) {
 }
 
 /* The same for as many cells of a row as the machine's own conversions take at a time; how many that were. */
-#ifdef __AVX512F__
-#define POOLING_HALVES_AT_ONCE 16
-#define POOLING_FROM_HALVES(dst, src) _mm512_storeu_ps(dst, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(src))))
-#define POOLING_TO_HALVES(dst, src) \
-    _mm256_storeu_si256((__m256i*)(dst), _mm512_cvtps_ph(_mm512_loadu_ps(src), _MM_FROUND_TO_NEAREST_INT))
-#elif defined(__F16C__)
+#ifdef __F16C__
 #define POOLING_HALVES_AT_ONCE 8
-#define POOLING_FROM_HALVES(dst, src) _mm256_storeu_ps(dst, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(src))))
-#define POOLING_TO_HALVES(dst, src) \
-    _mm_storeu_si128((__m128i*)(dst), _mm256_cvtps_ph(_mm256_loadu_ps(src), _MM_FROUND_TO_NEAREST_INT))
-#endif
-#ifdef POOLING_HALVES_AT_ONCE
 static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) {
     ptrdiff_t i;
-    for (i = 0; i + POOLING_HALVES_AT_ONCE <= n; i += POOLING_HALVES_AT_ONCE) POOLING_FROM_HALVES(dst + i, src + i);
+    for (i = 0; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(src + i))));
     return i;
 }
 static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_t n) {
     ptrdiff_t i;
-    for (i = 0; i + POOLING_HALVES_AT_ONCE <= n; i += POOLING_HALVES_AT_ONCE) POOLING_TO_HALVES(dst + i, src + i);
+    for (i = 0; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i*)(dst + i), _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
     return i;
 }
 #else
@@ -199,7 +190,8 @@ static inline int power_of_two(double n) { int power; return n > 0 && frexp(n, &
 
 /* u / n rounded half to even, for n from 2 to 2**13 and by = 65535 / n, all in 16 bits. As u * by / 65536 falls short of u / n by
  * less than 1/2, q does by less than 3/2, and the rounded quotient is q or one more; near is no more than 3 * n.
- * The quotient in float32 rounds alike: where u / n is no tie, it is at least 1 / (2 * n) away from one, float32's at most 2**-9 / n.
+ * The quotient in float32 rounds alike: where u / n is no tie, it is at least 1 / (2 * n) away from one, and float32's quotient
+ * is at most 2**-9 / n away from u / n.
  */
 static inline int16_t rounded_quotient(int16_t u, int16_t n, int16_t by) {
     int16_t q = (int16_t)((int32_t)u * (int32_t)by >> 16), rest = (int16_t)(u - q * n), near = (int16_t)(2 * rest + (q & 1));

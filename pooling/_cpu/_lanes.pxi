@@ -123,8 +123,8 @@ cdef void load_rows(const Job* job, const char* x, char* rows, Py_ssize_t count,
         job.load(rows + j * cells * inner * job.size, x + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
 
 
-cdef void merge_rows(const Job* job, const Tile* t, const char* x, Py_ssize_t batch, Py_ssize_t cells, Py_ssize_t inner, Cells dst,
-                     Py_ssize_t pitch, Py_ssize_t apart) noexcept nogil:
+cdef void merge_rows(const Job* job, const Tile* t, const char* x, Py_ssize_t batch, Py_ssize_t cells, Py_ssize_t inner,
+                     Cells dst, Py_ssize_t pitch, Py_ssize_t apart) noexcept nogil:
     """Windows of H from rows of cells; those whose rows all are data follow each other evenly."""
     cdef const Axis* down = &job.axis[1]
     cdef Py_ssize_t o = 0, g, position, begin, end, many, row = job.x_axis[1]
@@ -142,7 +142,8 @@ cdef void merge_rows(const Job* job, const Tile* t, const char* x, Py_ssize_t ba
             walk = walks(many, cells, inner)
             walk.dpitch, walk.pitch, walk.step = pitch, down.stride * row, job.x_axis[2]
         if begin < end:
-            job.merge(&walk, at(job, dst, o * pitch).value, x + (position + begin * down.dilation) * row, down.dilation * row, end - begin)
+            job.merge(&walk, at(job, dst, o * pitch).value, x + (position + begin * down.dilation) * row, down.dilation * row,
+                      end - begin)
         for g in range(batch if begin >= end else 0):
             fill(job, at(job, dst, g * apart + o * pitch), cells * inner)
         o += many
