@@ -123,6 +123,7 @@ static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_
     return i;
 }
 #else
+#define POOLING_HALVES_AT_ONCE 0
 static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
 static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
 #endif
