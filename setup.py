@@ -85,6 +85,16 @@ def row_loops() -> str:
 
     picks = sorted({(mode.combine, types.accumulate) for mode, types in reached})
     stores = sorted({(types.finish, types.result) for _, types in {*reached, *keys}})
+    # Small cells are converted and combined at once.
+    key_of = {modes.COMBINES[name].key: name for name in modes.COMBINES}
+    merges = sorted(
+        {(key_of[key], key, key, types.cell, "int16") for key, types in keys}
+        | {
+            ("add", "plain", "x", types.cell, types.accumulate)
+            for mode, types in reached
+            if (mode.cell, mode.combine) == ("x", "add") and 2 * rows[types.cell].size == rows[types.accumulate].size <= 4
+        }
+    )
     sizes = ("uint8", "uint16", "uint32", "uint64")
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
     scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
@@ -95,6 +105,15 @@ def row_loops() -> str:
         loads=sorted(
             {(word[mode.cell], mode.cell, mode.cell, types.cell, types.accumulate) for mode, types in reached}
             | {(key, key, "x", types.cell, types.accumulate) for key, types in keys}
+        ),
+        merges=merges,
+        rounds=sorted(
+            {
+                (mode.finish, types.accumulate, types.result)
+                for mode, types in reached
+                if (mode.finish, types.accumulate, types.finish) == ("s / n", "int16", "float32")
+                and types.result in ("int8", "uint8")
+            }
         ),
         finishes=sorted(
             {(word[mode.finish], mode.finish, types.accumulate, types.finish) for mode, types in reached if mode.finish != "s"}

@@ -15,7 +15,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 import pooling
-from pooling._cpu._isa import usable
+from pooling._cpu._isa import ROWS, usable
 from pooling._dtypes import DTYPES, Types, narrowed, numpy_dtype, types_of
 from pooling.testing import agree, data
 
@@ -226,6 +226,76 @@ def test_narrowed_holds_every_sum(name):
     assert narrowed(asked, 4) == asked  # only what is stored as an int is exact in any number of bits
     floats = Types("float32", "float32", "float32", "float32")
     assert narrowed(floats, 4) == floats
+
+
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+@pytest.mark.parametrize(
+    "dtype, mode",
+    [
+        *product(("bool", "int8", "int16", "uint8", "uint16"), ("sum", "avg")),
+        *product(("float16", "bfloat16"), ("sum", "avg", "max", "min")),
+    ],
+)
+def test_cells_converted_as_their_rows_are_combined(caplog, dtype, mode, layout):
+    """Every number of taps at every edge, and rows of whole vectors, of parts and of single cells, as with cells of 32 bits."""
+    wide = "float32" if DTYPES[dtype].kind == "f" else "int32"
+    merges = dtype != "float16" or mode in ("max", "min") or ("merge", "add", "x", "float16", "float32") in ROWS
+    for number, (height, width, channels) in enumerate(((9, 16, 1), (7, 37, 3), (12, 67, 2), (3, 9, 40), (1, 130, 1))):
+        shape = (2, channels, height, width) if layout == FIRST else (2, height, width, channels)
+        x = data(shape, dtype, number, "special")
+        for kernel, (stride, dilation), padding in product((1, 2, 3, 4), ((1, 1), (2, 1), (1, 3)), (0, 1, (3, 2))):
+            low, high = np.broadcast_to(padding, 2)
+            reach = dilation * (kernel - 1)
+            if height + low + high <= reach or max(low, high) > reach:  # no window, or one of padding
+                continue
+            arguments = {"stride": stride, "dilation": dilation, "padding": ((low, high), (1, 1)), "layout": layout}
+            if mode == "avg":
+                arguments |= {"dtype": dtype if dtype != "bool" else "int8", "count_include_pad": stride > 1}
+            with np.errstate(over="ignore", invalid="ignore"):
+                got, log = way(caplog, x, mode, (kernel, 2), **arguments)
+                want = pooling.pool(x.astype(wide), mode, (kernel, 2), **(arguments | {"dtype": got.dtype.name}))
+            assert agree(got, want), (shape, kernel, stride, dilation, padding)
+            row = width * (channels if layout == LAST else 1) * DTYPES[dtype].size
+            assert not log or ("converted on the way" in log) == (merges and kernel < 4 and row >= 16)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16"])
+@pytest.mark.parametrize("inner", [1, 24, 5000])
+def test_converted_rows_of_results_that_lie_apart(dtype, inner):
+    """Cells and results with gaps between rows, planes and cells, and more channels than a block takes."""
+    x = data((4, 6, 200 if inner < 100 else 5, inner + 1), dtype, 3, "small_integers")
+    arguments = {"padding": 1, "count_include_pad": False, "dtype": dtype}
+    for part in (np.s_[..., :-1], np.s_[:, ::-1, :, 1:], np.s_[:, :, ::2, :-1], np.s_[::2, :, 1:, :-1], np.s_[..., ::2]):
+        cells = x[part]
+        want = pooling.pool(np.ascontiguousarray(cells).astype("float32"), "avg", (3, 2), 2, **arguments)
+        assert agree(pooling.pool(cells, "avg", (3, 2), 2, **arguments), want)
+        frame = np.full(tuple(2 * n for n in want.shape), 7, want.dtype)
+        for place in (np.s_[:, ::2, :, :], np.s_[:, :, ::-1, :], np.s_[:, :, :, ::2]):
+            target = frame[place][tuple(slice(n) for n in want.shape)]
+            assert agree(pooling.pool(cells, "avg", (3, 2), 2, **arguments, out=target), want)
+            target[...] = 7
+            assert (frame == 7).all()
+
+
+@pytest.mark.parametrize("dtype, taps", [("uint8", 127), ("int8", 255), ("bool", 700)])
+def test_every_quotient_of_small_sums(dtype, taps):
+    """All sums that 16 bits are taken for, by divisors of every kind, as Python's integers round them: half to even."""
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    sums = np.arange(low * taps, high * taps + 1)
+    x = np.zeros((taps, sums.size), dtype)
+    rest = sums.copy()
+    for row in x:
+        row[:] = np.clip(rest, low, high)
+        rest -= row
+    assert not rest.any()
+    x = np.ascontiguousarray(x.T)
+    divisors = (*range(1, 18), 25, 49, 64, 121, 127, 128, 254, 255, 256, 1000, 8191, 8192, 8193, 2**14)
+    for divisor, result in product(divisors, ("int8", "uint8")):
+        quotient, over = np.divmod(sums, divisor)
+        quotient += (2 * over > divisor) | ((2 * over == divisor) & (quotient % 2 == 1))
+        want = np.clip(quotient, np.iinfo(result).min, np.iinfo(result).max).astype(result)
+        got = pooling.pool(x, "avg", taps, layout="CL", divisor_override=divisor, dtype=result)
+        assert agree(got[:, 0], want), (divisor, result)
 
 
 @pytest.mark.parametrize("inner", [1, 2, 3, 4, 5, 7, 16, 17, 64, 67])

@@ -134,7 +134,6 @@ def _loops(reduction: Reduction, types: Types, index: str = "") -> _nest.Loops:
         types,
         index,
         np.array(identity, numpy_dtype(types.accumulate)).tobytes(),
-        numpy_dtype(types.finish).itemsize,
     )
 
 

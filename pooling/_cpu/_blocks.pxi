@@ -175,14 +175,34 @@ cdef void divide_by(const Job* job, char* divisors, int64_t count, const int64_t
                 (<double*> divisors)[c] = <double> (count * counts[w])
 
 
+cdef inline void store_finished(const Job* job, char* y, const char* source, Py_ssize_t cells, Py_ssize_t inner, bint dense,
+                                const char* divisors, bint each, char* row) noexcept nogil:
+    """Combined values, finished, to a row of the result."""
+    cdef Py_ssize_t some, many = cells * inner
+    if dense and job.round != NULL:
+        job.round(y, source, many, divisors, each, job.p)
+    elif dense and job.exact:
+        job.finish(y, source, many, divisors, each, job.p)
+    elif dense:
+        while many > 0:
+            some = min(SOME, many)
+            job.finish(row, source, some, divisors, each, job.p)
+            job.store(y, job.result, job.result, row, some, 1)
+            source, y, many = source + some * job.size, y + some * job.result, many - some
+            divisors += some * job.finished if each else 0
+    else:
+        job.finish(row, source, many, divisors, each, job.p)
+        job.store(y, job.y_axis[2], job.y_inner, row, cells, inner)
+
+
 cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_t batch, Py_ssize_t batch_y, Py_ssize_t batch_i,
                       Py_ssize_t inner, Cells buffer, char* row, char* divisors) noexcept nogil:
     """A block's combined values, finished, to where the result has them."""
-    cdef Py_ssize_t g, d, h, w, place, cells = t[2].outs, rows = t[1].outs, planes = t[0].outs
+    cdef Py_ssize_t g, d, h, place, cells = t[2].outs, rows = t[1].outs, planes = t[0].outs
     cdef int64_t count, before = -1
     cdef char* source
     cdef char* target
-    cdef bint dense = job.exact and (job.y_inner == job.finished or inner == 1) and job.y_axis[2] == inner * job.finished
+    cdef bint dense = (job.y_inner == job.result or inner == 1) and job.y_axis[2] == inner * job.result
     if job.uniform and cells * rows * inner <= job.capacity and job.y_axis[1] == cells * job.y_axis[2] and i == NULL:
         cells, rows = cells * rows, 1
         if cells * planes * inner <= job.capacity and job.y_axis[0] == cells * job.y_axis[2]:
@@ -201,10 +221,9 @@ cdef void store_block(const Job* job, const Tile* t, char* y, char* i, Py_ssize_
                         if count != before:
                             divide_by(job, divisors, count, &job.axis[2].divisors[t[2].first], cells, inner)
                         before = count
-                    job.finish(target if dense else row, source, cells * inner,
-                               <const char*> &job.divisor if job.uniform else divisors, not job.uniform, job.p)
-                    source = row
-                if job.finish == NULL or not dense:
+                    store_finished(job, target, source, cells, inner, dense,
+                                   <const char*> &job.divisor if job.uniform else divisors, not job.uniform, row)
+                else:
                     job.store(target, job.y_axis[2], job.y_inner, source, cells, inner)
                 if i != NULL:
                     target = i + g * batch_i + d * job.i_axis[0] + h * job.i_axis[1]

@@ -32,6 +32,13 @@
 #define POOLING_INLINE static inline
 #endif
 
+/* A function that knows nothing of its arguments but their types: GCC multiplies in as few bits as these have. */
+#ifdef __GNUC__
+#define POOLING_OPAQUE static __attribute__((noinline))
+#else
+#define POOLING_OPAQUE static
+#endif
+
 /* 64 bytes that will be read soon. */
 POOLING_INLINE void prefetch(const char* place) {
 #ifdef __GNUC__
@@ -106,6 +113,7 @@ static inline half_t float_to_half(float x) {
 
 /* The same for as many cells of a row as the machine's own conversions take at a time; how many that were. */
 #ifdef __F16C__
+#define POOLING_HALVES_AT_ONCE 8
 static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) {
     ptrdiff_t i;
     for (i = 0; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(src + i))));
@@ -118,6 +126,7 @@ static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_
     return i;
 }
 #else
+#define POOLING_HALVES_AT_ONCE 0
 static inline ptrdiff_t halves_to_floats(float* dst, const half_t* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
 static inline ptrdiff_t floats_to_halves(half_t* dst, const float* src, ptrdiff_t n) { (void)dst; (void)src; (void)n; return 0; }
 #endif
@@ -182,6 +191,26 @@ static inline double double_from_uint64_t(uint64_t x) { return (double)x; }
 
 /* Whether a divisor is a power of two, whose reciprocal has no more bits than it. */
 static inline int power_of_two(double n) { int power; return n > 0 && frexp(n, &power) == 0.5; }
+
+/* u / n rounded half to even, for n from 2 to 2**13 and by = 65535 / n, all in 16 bits. As u * by / 65536 falls short of u / n by
+ * less than 1/2, q does by less than 3/2, and the rounded quotient is q or one more; near is no more than 3 * n.
+ * The quotient in float32 rounds alike: where u / n is no tie, it is at least 1 / (2 * n) away from one, and float32's quotient
+ * is at most 2**-9 / n away from u / n.
+ */
+static inline int16_t rounded_quotient(int16_t u, int16_t n, int16_t by) {
+    int16_t q = (int16_t)((int32_t)u * (int32_t)by >> 16), rest = (int16_t)(u - q * n), near = (int16_t)(2 * rest + (q & 1));
+    return (int16_t)(q + (near > n));
+}
+/* The same of sums of either sign, but for -2**15, saturating. */
+static inline uint8_t uint8_t_of_quotient(int16_t s, int16_t n, int16_t by) {
+    uint16_t q = (uint16_t)rounded_quotient((int16_t)(s > 0 ? s : 0), n, by);
+    return (uint8_t)(q < UINT8_MAX ? q : UINT8_MAX);
+}
+static inline int8_t int8_t_of_quotient(int16_t s, int16_t n, int16_t by) {
+    int16_t sign = (int16_t)(s >> 15), q = (int16_t)((rounded_quotient((int16_t)((s ^ sign) - sign), n, by) ^ sign) - sign);
+    q = q < INT8_MAX ? q : INT8_MAX;
+    return (int8_t)(q > INT8_MIN ? q : INT8_MIN);
+}
 
 /* Sums that were made in fewer bits. */
 static inline int64_t int64_t_from_int16_t(int16_t x) { return x; }

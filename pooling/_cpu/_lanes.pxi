@@ -49,6 +49,32 @@ cdef void load_rows(const Job* job, const char* x, char* rows, Py_ssize_t count,
         job.load(rows + j * cells * inner * job.size, x + j * job.x_axis[1], cells, job.x_axis[2], inner, job.x_inner, job.p)
 
 
+cdef void merge_rows(const Job* job, const Tile* t, const char* x, Py_ssize_t batch, Py_ssize_t cells, Py_ssize_t inner,
+                     Cells dst, Py_ssize_t pitch, Py_ssize_t apart) noexcept nogil:
+    """Windows of H from rows of cells; those whose rows all are data follow each other evenly."""
+    cdef const Axis* down = &job.axis[1]
+    cdef Py_ssize_t o = 0, g, position, begin, end, many, row = job.x_axis[1]
+    cdef Walk walk
+    while o < t.outs:
+        position, many = (t.first + o) * down.stride - down.before, 1
+        begin = over(-position + down.dilation - 1, down.dilation) if position < 0 else 0
+        end = min(down.kernel, over(down.n - position + down.dilation - 1, down.dilation))
+        if end - begin == down.kernel:
+            many = min(t.outs - o, (down.n - down.extent - position) // down.stride + 1)
+        if inner == job.inner:   # rows are runs
+            walk = walks(batch, many, cells * inner)
+            walk.dpitch, walk.dstep, walk.pitch, walk.step = apart, pitch, job.x_outer[job.outers - 1], down.stride * row
+        else:
+            walk = walks(many, cells, inner)
+            walk.dpitch, walk.pitch, walk.step = pitch, down.stride * row, job.x_axis[2]
+        if begin < end:
+            job.merge(&walk, at(job, dst, o * pitch).value, x + (position + begin * down.dilation) * row, down.dilation * row,
+                      end - begin)
+        for g in range(batch if begin >= end else 0):
+            fill(job, at(job, dst, g * apart + o * pitch), cells * inner)
+        o += many
+
+
 cdef void combine_rows(const Job* job, Py_ssize_t o, const char* x, Py_ssize_t count, Py_ssize_t cells, Py_ssize_t inner,
                        Cells dst, Cells spare) noexcept nogil:
     """Some rows of window o of D, from those of its planes."""
@@ -126,7 +152,9 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                         else:
                             pile_up(job, part, &rows, source, target, cells, inner, buffers, scratch)
                         continue
-                    if not job.straight:
+                    if job.merged:
+                        merge_rows(job, &part[1], source, some, cells, inner, dst, pitch, apart)
+                    elif not job.straight:
                         rows.row, rows.step, rows.pitch = cells * inner, inner, max(0, high - low) * cells * inner
                         CHECK(some * rows.pitch <= job.capacity)
                         for o in range(some if high > low else 0):
@@ -138,14 +166,14 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                                           buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)
                         rows.first.value = buffers[1].value - low * rows.row * job.size
                     # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
-                    begin, end = 0, part[1].outs
+                    begin, end = 0, part[1].outs if not job.merged else 0
                     if down.starts != NULL:
                         end = 0
                     while begin < end and (part[1].first + begin) * down.stride < down.before:
                         begin += 1
                     while begin < end and (part[1].first + end - 1) * down.stride - down.before + down.extent > down.n:
                         end -= 1
-                    for o in range(part[1].outs):
+                    for o in range(part[1].outs if not job.merged else 0):
                         if begin < o < end:
                             continue
                         walk = walks(some, cells, inner)

@@ -23,7 +23,6 @@ class Loops:
         types: Types,
         index: str,
         identity: bytes,
-        finished: int,
     ) -> None: ...
 
 class Plan:

@@ -8,7 +8,8 @@ blocks of windows, and for each block one axis after the other is reduced, D, H,
 padded with identities (pad the buffer, not the data: no later loop has a branch). Reducing an axis is written once, for
 planes x cells x inner: down the rows it is the same work as along a row with a larger `inner`. Where cells need no
 conversion, the first axis reads the array itself, row by row, and the last one writes the result itself; else the cells that
-the windows touch are loaded into the first buffer, and the last one is finished and stored.
+the windows touch are loaded into the first buffer, and the last one is finished and stored. Of small cells that need one,
+up to three rows are combined as they are converted (merge_rows), and small sums are divided and stored in one (job.round).
 
 Sums are added in one order, S(k, i) = S(h, i) + S(k-h, i+h) with h the largest power of two below k, so that every
 algorithm here gives the same bits:
@@ -28,7 +29,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t
+from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t
+
+from pooling._dtypes import DTYPES
 
 
 cdef extern from "_build.h":
@@ -47,9 +50,12 @@ cdef enum:
     SWEEP = 3 << 17           # bytes of the rows that a kernel spans, to stay in a core's second-level cache
     SWEPT_LIMIT = 3 << 18     # bytes of one of their buffers, of which there are five
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
+    MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
+    SOME = 1024               # results that are finished before they are stored, all in that cache
+    ROUNDED = 1 << 13         # the largest divisor of the loops that finish and store in one
     SPARES = 32               # results that a recursion over 2**31 taps keeps aside
 
 
@@ -80,8 +86,10 @@ cdef struct Job:
     Py_ssize_t x_inner, y_inner, i_inner
     # Loops and types.
     load_t load
+    merge_t merge
     pick_t pick
     finish_t finish
+    finish_t round             # finish and store in one, for divisors up to ROUNDED
     store_t store
     store_t store_index
     take_t take
@@ -90,7 +98,8 @@ cdef struct Job:
     split_rows_t split
     streamed_t streamed
     bint idempotent, uniform, copied, exact   # copied, exact: load and store change nothing
-    Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0)
+    Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0),
+    Py_ssize_t cell, result    # of a cell, and of a result's
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
     Py_ssize_t slab            # windows of that axis that pass through the buffers together
     bint chosen, direct        # indices tap by tap, those of the array itself
@@ -98,6 +107,7 @@ cdef struct Job:
     Py_ssize_t group           # planes that pass through the buffers together
     Py_ssize_t part[6]         # where each of the buffers begins, in bytes
     bint lanes                 # H and W in one go, a few rows of windows at a time
+    bint merged                # down H from the array's cells, converted on the way
     bint deep                  # of rows that are combined down D first
     bint swept                 # by blocks of rows as long as the kernel
     Py_ssize_t lane            # windows of W of such a row that are reduced together
@@ -231,8 +241,10 @@ cdef class Loops:
     """The row loops of one mode on one combination of types, found once: `rows` has their addresses."""
 
     cdef load_t load
+    cdef merge_t merge
     cdef pick_t pick
     cdef finish_t finish
+    cdef finish_t round
     cdef store_t store
     cdef store_t wide          # indices to int64, or to int32
     cdef store_t narrow
@@ -242,20 +254,22 @@ cdef class Loops:
     cdef put_cells_t put
     cdef split_rows_t split
     cdef streamed_t streamed
-    cdef Py_ssize_t size, finished, indexed
+    cdef Py_ssize_t size, finished, indexed, cell, result
     cdef uint64_t identity
     cdef bint idempotent, copied, exact
 
-    def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity,
-                 Py_ssize_t finished):
+    def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity):
         self.load = <load_t> <size_t> rows["load", cell, types.cell, types.accumulate]
-        self.finish = NULL
+        self.merge = <merge_t> <size_t> rows.get(("merge", combine, cell, types.cell, types.accumulate), 0)
+        self.finish = self.round = NULL
         if finish != "s":
             self.finish = <finish_t> <size_t> rows["finish", finish, types.accumulate, types.finish]
+            self.round = <finish_t> <size_t> rows.get(("round", finish, types.accumulate, types.result), 0)
         self.store = <store_t> <size_t> rows["store", types.finish, types.result]
         self.copied = cell == "x" and types.cell == types.accumulate
         self.exact = types.finish == types.result
-        self.size, self.finished, self.idempotent = len(identity), finished, idempotent
+        self.cell, self.finished, self.result = [DTYPES[name].size for name in (types.cell, types.finish, types.result)]
+        self.size, self.idempotent = len(identity), idempotent
         self.identity = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
         if index:
@@ -312,9 +326,12 @@ cdef class Plan:
         self.axes, self.items = axes, 1
         job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
+        job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):
             (<float*> &job.divisor)[0] = <float> divisor
+            if not (uniform and 2 <= divisor <= ROUNDED):
+                job.round = NULL
         else:
             (<double*> &job.divisor)[0] = <double> divisor
         if index:
@@ -360,7 +377,7 @@ cdef class Plan:
             rows = f"tap by tap, {'from the array' if job.direct else 'from split rows'}"
         if job.group > 1:
             rows += f", {job.group} planes together"
-        ends = ("" if job.straight else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
+        ends = ("" if job.straight else "cells are converted on the way, " if job.lanes and job.merged else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
                 f"inner), {self.items} of them on {self.threads} threads with {job.scratch} bytes each")
 

@@ -89,6 +89,9 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.swept and (job.deep or down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
         return False
     job.straight = job.copied and not job.deep and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
+    job.merged = job.merge != NULL and not job.swept and down.kernel <= 3 and down.starts == NULL
+    job.merged = job.merged and (job.x_inner == job.cell or job.inner == 1) and job.x_axis[2] == job.inner * job.cell
+    job.merged = job.merged and job.axis[2].n * job.x_axis[2] >= MERGED
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 4 or job.idempotent)
     job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
     cut(job, 1 << 60, pieces, 0.1)
@@ -124,7 +127,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     k = job.group * job.slab * levels
     if job.swept:
         k = down.kernel + 2 if job.idempotent else max(piled(down.kernel), LANE // (width * size) + 1)
-    if not job.straight:
+    elif not job.straight and not job.merged:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
     job.capacity = (k * (width + 32) + 63) & ~63
     if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them

@@ -85,6 +85,9 @@ ctypedef void (*pick_t)(const Walk*, Cells dst, Cells a, Cells b, Cells c) noexc
 # A row of the caller's array, cells x inner with strides in bytes, to dense accumulators.
 ctypedef void (*load_t)(char* dst, const char* src, Py_ssize_t cells, Py_ssize_t cell_stride, Py_ssize_t inner,
                         Py_ssize_t inner_stride, double p) noexcept nogil
+# Rows of accumulators, each from one to three rows of the caller's cells, `apart` bytes from one to the next; pitch and step of
+# the walk are bytes, its runs lie dense.
+ctypedef void (*merge_t)(const Walk*, char* dst, const char* src, Py_ssize_t apart, Py_ssize_t taps) noexcept nogil
 # Dense accumulators to dense finished values; n: their divisors, one for each (each = 1) or one for all (0).
 ctypedef void (*finish_t)(char* dst, const char* src, Py_ssize_t cells, const char* n, Py_ssize_t each, double p) noexcept nogil
 # Dense finished values to a row of the result.
