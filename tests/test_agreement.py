@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from agreement import BACKENDS, FLOATS, backward_bound, check, forward_bound, label, layouts, modes, refused
+from agreement import BACKENDS, EXPONENTS, FLOATS, backward_bound, check, forward_bound, label, layouts, modes, refused
 
 import pooling
 from pooling._dtypes import DTYPES, numpy_dtype
@@ -307,3 +307,17 @@ def test_the_first_wrong_index_is_named(layout, kind):
                 pooling.pool_backward(y, x, "max", 2, layout=layout, indices=indices)
 
         with_threads(threads, call)
+
+
+@on_every_backend
+@pytest.mark.parametrize("p", EXPONENTS)
+def test_lp_gradients_that_cancel(p, backend):
+    """A cell that is NaN or infinite stays so in the gradient, also where its windows' gradients add up to 0."""
+    for odd in (np.nan, np.inf, -np.inf):
+        x = np.array([1, odd, 2, 3, 0], "float32").reshape(1, 5, 1)
+        for g in ([1, -1, 1, 1], [0, 0, 0, 0]):
+            g = np.array(g, "float32").reshape(1, 4, 1)
+            with np.errstate(invalid="ignore"):
+                want = oracle.pool_backward(g, x, "lp", 2, 1, p=p)
+            got = pooling.pool_backward(g, x, "lp", 2, 1, p=p, backend=backend)
+            assert (np.isnan(got) == np.isnan(want)).all(), (p, odd, got, want)

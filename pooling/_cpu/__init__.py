@@ -406,9 +406,10 @@ def slope(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Red
         q = np.where(chosen & (y != 0), g * (y / scale) ** (1 - p), 0.0)
         reduce(q, layout, back, SUM, wide, part)
         total += np.where((size == 0) | (part == 0), 0.0, sign * (size / scale) ** (p - 1) * part)
-    if p != 1 and np.isinf(size).any():  # inf/inf, in every window that holds the cell
+    lost = np.isnan(size) | (np.isinf(size) if p != 1 else False)  # NaN, and inf/inf, in every window that holds the cell
+    if lost.any():
         reduce(np.ones(y.shape), layout, back, SUM, wide, part)
-        total[np.isinf(size) & (part > 0)] = np.nan
+        total[lost & (part > 0)] = np.nan
     return total
 
 

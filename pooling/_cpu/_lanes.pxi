@@ -97,7 +97,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     cdef Py_ssize_t plane, deeps, beside, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, apart, some, last = job.outers - 1
     cdef bint alone = job.alone, padded = False
     cdef Cells buffers[3]
-    cdef Cells dst
+    cdef Cells dst, kept = NONE
     cdef Tile part[3]
     cdef Rows rows
     cdef Walk walk
@@ -107,6 +107,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
         buffers[o] = NONE
         buffers[o].value = scratch + o * job.capacity * job.size
     part[0], part[1], part[2] = t[0], t[1], t[2]
+    kept.value = scratch + job.scratch
     rows.apart, rows.base, rows.count, rows.first = 1, 0, down.n, NONE
     part[0].outs = 1
     deeps = (t[0].outs + job.group - 1) // job.group if job.deep else t[0].outs
@@ -148,9 +149,9 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     rows.pitch = job.x_outer[last] // job.size
                     if job.swept:
                         if job.idempotent:
-                            sweep(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                            sweep(job, part, &rows, source, target, cells, inner, buffers, kept, scratch)
                         else:
-                            pile_up(job, part, &rows, source, target, cells, inner, buffers, scratch)
+                            pile_up(job, part, &rows, source, target, cells, inner, buffers, kept, scratch)
                         continue
                     if job.merged:
                         merge_rows(job, &part[1], source, some, cells, inner, dst, pitch, apart)

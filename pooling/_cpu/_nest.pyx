@@ -47,8 +47,7 @@ cdef enum:
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
     LANE = 1 << 15            # bytes of the rows of windows that are made together
-    SWEEP = 3 << 17           # bytes of the rows that a kernel spans, to stay in a core's second-level cache
-    SWEPT_LIMIT = 3 << 18     # bytes of one of their buffers, of which there are five
+    TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
@@ -121,6 +120,7 @@ cdef struct Job:
     Py_ssize_t block[5]
     Py_ssize_t grid[5]
     Py_ssize_t capacity, scratch
+    Py_ssize_t kept            # bytes of the rows that tall windows keep, behind those
 
 
 cdef Cells NONE   # no operand
@@ -379,16 +379,17 @@ cdef class Plan:
             rows += f", {job.group} planes together"
         ends = ("" if job.straight else "cells are converted on the way, " if job.lanes and job.merged else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
-                f"inner), {self.items} of them on {self.threads} threads with {job.scratch} bytes each")
+                f"inner), {self.items} of them on {self.threads} threads with {job.scratch + job.kept} bytes each")
 
     def run(self, ndarray x, ndarray y, ndarray i=None):
         """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""
         cdef Job job = self.job
         cdef Py_ssize_t item
-        cdef char* memory = <char*> malloc(self.threads * job.scratch + 63)
+        cdef Py_ssize_t each = job.scratch + job.kept
+        cdef char* memory = <char*> malloc(self.threads * each + 63)
         cdef char* scratch = memory + (-<size_t> memory & 63)   # so that few vectors lie in two cache lines
         if memory == NULL:
-            raise MemoryError(f"{self.threads * job.scratch} bytes of row buffers")
+            raise MemoryError(f"{self.threads * each} bytes of row buffers")
         job.x, job.y = <char*> PyArray_DATA(x), <char*> PyArray_DATA(y)
         if i is not None:
             job.i = <char*> PyArray_DATA(i)
@@ -398,7 +399,7 @@ cdef class Plan:
                     run_block(&job, item, scratch)
             else:
                 for item in prange(self.items, schedule="dynamic", num_threads=self.threads):
-                    run_block(&job, item, scratch + threadid() * job.scratch)
+                    run_block(&job, item, scratch + threadid() * each)
         free(memory)
 
 

@@ -101,8 +101,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.lane = job.block[3]
     room = 4 * min(across.extent, across.n) * job.block[4] * size
     if job.swept:
-        k = down.kernel if job.idempotent else piled(down.kernel)
-        room = max(SWEEP // k, min(room, SWEPT_LIMIT // (2 * down.kernel)))
+        room = TALL // tall_rows(job) - 32 * size
     while job.lane > 1 and max(job.lane, longest(across, job.lane)) * job.block[4] * size > max(0 if job.swept else LANE, room):
         job.lane = (job.lane + 1) // 2
     width = max(job.lane, longest(across, job.lane)) * job.block[4]   # of cells, and of windows, which may be more
@@ -125,12 +124,15 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         k = job.slab if job.straight else max(job.slab, longest(down, job.slab))
         job.group = min(job.block[1 if job.deep else 0], max(1, LANE // (k * width * size)))
     k = job.group * job.slab * levels
+    job.kept = 0
     if job.swept:
-        k = down.kernel + 2 if job.idempotent else max(piled(down.kernel), LANE // (width * size) + 1)
+        k = LANE // (width * size) + 2
+        job.kept = (tall_rows(job) * (width + 32) * size + 63) & ~63
     elif not job.straight and not job.merged:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))
-    job.capacity = (k * (width + 32) + 63) & ~63
-    if job.swept and job.capacity * size > SWEPT_LIMIT:   # rows too long for so many of them
+    job.capacity = (k * width + 63) & ~63
+    if job.kept > TALL:   # windows too wide for so many rows
+        job.kept = 0
         job.straight, job.onto, job.swept = straight, onto, False
         return False
     job.ahead = job.x_axis[1] * down.stride if down.out > 1 else 0
@@ -147,6 +149,7 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
     while job.first < 3 and idle(&job.axis[job.first]):
         job.first += 1
     job.slab = 1
+    job.kept = 0
     job.chosen = plan_chosen(job, pieces)
     job.lanes = False
     if job.chosen:

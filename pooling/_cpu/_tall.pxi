@@ -11,7 +11,7 @@ cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py
 
 
 cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
-                const Cells* buffers, char* scratch) noexcept nogil:
+                const Cells* buffers, Cells kept, char* scratch) noexcept nogil:
     """No more rows of windows than the kernel has, whatever it has, by three picks each (van Herk, Gil and Werman).
 
     All of these windows hold the last row of the first one: up to it they are combined from there backwards, and behind it
@@ -22,10 +22,10 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
     cdef Py_ssize_t width = t[2].total * inner, outs = t[1].outs, first = t[1].first, j, o
     cdef Py_ssize_t low = max(0, first - down.before), middle = min(first - down.before + down.kernel, down.n) - 1
     cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
-    cdef Cells back = buffers[1], ahead = at(job, buffers[1], down.kernel * length), row
+    cdef Cells back = kept, ahead = at(job, kept, down.kernel * length), row
     cdef Walk walk = walks(1, cells, inner), flat
     walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 1
-    CHECK(outs <= down.kernel and (down.kernel + 1) * length <= job.capacity and 2 * width <= job.capacity)
+    CHECK(outs <= down.kernel and (down.kernel + 1) * length * job.size <= job.kept and 2 * width <= job.capacity)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[1].outs = 1
     for j in range(middle, low - 1, -1):
@@ -78,6 +78,11 @@ cdef Py_ssize_t piled(Py_ssize_t kernel) noexcept nogil:
     for m in range(LEVELS):
         count += ringed(kernel, 1 << 2 * m)
     return count
+
+
+cdef inline Py_ssize_t tall_rows(const Job* job) noexcept nogil:
+    """The rows that a block's windows of H keep."""
+    return job.axis[1].kernel + 1 if job.idempotent else piled(job.axis[1].kernel)
 
 
 cdef inline Cells row_of(const Job* job, const Pile* pile, Py_ssize_t m, Py_ssize_t j) noexcept nogil:
@@ -147,7 +152,7 @@ cdef void sum_up(const Job* job, const Pile* pile, Py_ssize_t i, Cells dst) noex
 
 
 cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells,
-                  Py_ssize_t inner, const Cells* buffers, char* scratch) noexcept nogil:
+                  Py_ssize_t inner, const Cells* buffers, Cells kept, char* scratch) noexcept nogil:
     """Rows of windows by doubling twice, a row of each level at a time, where three picks for each would add in another order."""
     cdef const Axis* down = &job.axis[1]
     cdef Tile part[3]
@@ -158,13 +163,13 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
     pile.rows, pile.source, pile.cells, pile.inner, pile.length = rows[0], source, cells, inner, cells * inner
     pile.kernel, pile.n, pile.low = down.kernel, down.n, t[1].first - down.before
     pile.pitch = (pile.length + 31) & ~15   # rows a power of two apart would share a cache's sets
-    pile.sums = buffers[1]
+    pile.sums = kept
     for m in range(LEVELS):
-        pile.ring[m].block, pile.ring[m].first = 1 << 2 * m, at(job, buffers[1], used * pile.pitch)
+        pile.ring[m].block, pile.ring[m].first = 1 << 2 * m, at(job, kept, used * pile.pitch)
         pile.ring[m].rows = ringed(pile.kernel, pile.ring[m].block)
         used += pile.ring[m].rows
     pile.dense = job.straight and rows.step == inner
-    CHECK(used * pile.pitch <= job.capacity and 2 * some * width <= job.capacity)
+    CHECK(used * pile.pitch * job.size <= job.kept and 2 * some * width <= job.capacity)
     if pile.dense:
         fill(job, pile.ring[0].first, pile.length)
     for i in range(1 - pile.kernel, outs):
