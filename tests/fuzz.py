@@ -140,9 +140,8 @@ def main() -> int:
         try:
             run(call, given.backend)
         except Exception as error:
-            print(
-                f"\n{type(error).__name__}: {str(error)[:2000]}\npython tests/fuzz.py --seed {seed} --calls 1 --backend {given.backend}"
-            )
+            print(f"\n{type(error).__name__}: {str(error)[:2000]}")
+            print(f"python tests/fuzz.py --seed {seed} --calls 1 --backend {given.backend}")
             return 1
         if sys.stderr.isatty():
             print(f"\r{seed + 1 - given.seed} of {given.calls}", end="", file=sys.stderr)
