@@ -329,10 +329,12 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     if not job.direct and (not regular or least > TAPS):
         return False
-    tall, wide = phases_of(down) if not job.direct else tall, phases_of(across) if not job.direct else wide
-    part = job.axis[0].kernel * tall.slots * wide.slots * size
-    if not job.direct and (1.0 + tall.furthest) * (1.0 + wide.furthest) * part > SPLIT_LIMIT:
-        return False
+    part = 0
+    if not job.direct:
+        tall, wide = phases_of(down), phases_of(across)
+        part = job.axis[0].kernel * tall.slots * wide.slots * size
+        if (1.0 + tall.furthest) * (1.0 + wide.furthest) * part > SPLIT_LIMIT:
+            return False
     job.straight, job.onto = straight, onto
     if not job.direct:
         job.straight = straight and job.x_axis[2] == job.inner * size

@@ -377,7 +377,9 @@ cdef class Plan:
             rows = f"tap by tap, {'from the array' if job.direct else 'from split rows'}"
         if job.group > 1:
             rows += f", {job.group} planes together"
-        ends = ("" if job.straight else "cells are converted on the way, " if job.lanes and job.merged else "cells are loaded, ") + ("" if job.onto else "results are stored, ")
+        merged = job.lanes and job.merged
+        ends = "" if job.straight else "cells are converted on the way, " if merged else "cells are loaded, "
+        ends += "" if job.onto else "results are stored, "
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
                 f"inner), {self.items} of them on {self.threads} threads with {job.scratch + job.kept} bytes each")
 
