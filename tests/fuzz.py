@@ -7,7 +7,6 @@ loops. The first call that differs is printed as a line that repeats it, and end
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from math import prod
@@ -99,7 +98,16 @@ def drawn(seed: int) -> dict[str, Any]:
 
 
 def run(call: dict[str, Any], backend: str) -> None:
-    """AssertionError where the call differs from the oracle."""
+    """AssertionError where the call differs from the oracle, on as many threads as it says."""
+    threads = pooling.get_num_threads()
+    pooling.set_num_threads(call["threads"])
+    try:
+        _run(call, backend)
+    finally:
+        pooling.set_num_threads(threads)
+
+
+def _run(call: dict[str, Any], backend: str) -> None:
     rng = np.random.default_rng(call["seed"])
     window, mode, layout, dtype = (call[name] for name in ("window", "mode", "layout", "dtype"))
     if refused(backend, mode, dtype):
@@ -107,7 +115,6 @@ def run(call: dict[str, Any], backend: str) -> None:
     options = call["options"] | window
     x = data(call["shape"], dtype, call["seed"] % 1000, call["kind"])
     given = _view(rng, relayout(x, layout))
-    pooling.set_num_threads(call["threads"])
     p = options.get("p", 2.0)
     if call["backward"] and DTYPES[dtype].kind == "f":
         g = data(oracle.output_shape(x.shape, **window), dtype, call["seed"] % 1000 + 100, "real")
@@ -150,5 +157,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(main())

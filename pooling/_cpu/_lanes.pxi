@@ -75,6 +75,36 @@ cdef void merge_rows(const Job* job, const Tile* t, const char* x, Py_ssize_t ba
         o += many
 
 
+cdef void pick_rows(const Job* job, const Tile* t, const Rows* rows, Py_ssize_t batch, Py_ssize_t cells, Py_ssize_t inner,
+                    Cells dst, Py_ssize_t pitch, Py_ssize_t apart, Cells spare) noexcept nogil:
+    """The same from rows of accumulators; those at the ends are gathered one by one."""
+    cdef const Axis* down = &job.axis[1]
+    cdef Py_ssize_t o, begin = 0, end = 0 if down.starts != NULL else t.outs
+    cdef Walk walk
+    while begin < end and (t.first + begin) * down.stride < down.before:
+        begin += 1
+    while begin < end and (t.first + end - 1) * down.stride - down.before + down.extent > down.n:
+        end -= 1
+    for o in range(t.outs):
+        if begin < o < end:
+            continue
+        walk = walks(batch, cells, inner)
+        walk.dpitch = apart
+        if o < begin or o >= end:
+            walk_ahead(job, &walk)
+            gathered(job, down, t.first + o, rows, &walk, at(job, dst, o * pitch), spare)
+            continue
+        if rows.step == inner:   # rows are runs
+            walk = walks(batch, end - begin, cells * inner)
+            walk.dpitch, walk.dstep, walk.pitch, walk.step = apart, pitch, rows.pitch, down.stride * rows.row
+        else:
+            walk = walks(end - begin, cells, inner)
+            walk.dpitch, walk.pitch, walk.step = pitch, down.stride * rows.row, rows.step
+        walk_ahead(job, &walk)
+        direct(job, &walk, at(job, dst, o * pitch), at(job, rows.first, ((t.first + o) * down.stride - down.before) * rows.row),
+               down.kernel, down.dilation * rows.row, spare)
+
+
 cdef void combine_rows(const Job* job, Py_ssize_t o, const char* x, Py_ssize_t count, Py_ssize_t cells, Py_ssize_t inner,
                        Cells dst, Cells spare) noexcept nogil:
     """Some rows of window o of D, from those of its planes."""
@@ -94,13 +124,12 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     across, and stored before the next ones."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
-    cdef Py_ssize_t plane, deeps, beside, g, d, h, i, j, o, w, low, high, begin, end, cells, width, pitch, apart, some, last = job.outers - 1
+    cdef Py_ssize_t plane, deeps, beside, g, d, h, i, j, o, w, low, high, cells, width, pitch, apart, some, last = job.outers - 1
     cdef bint alone = job.alone, padded = False
     cdef Cells buffers[3]
     cdef Cells dst, kept = NONE
     cdef Tile part[3]
     cdef Rows rows
-    cdef Walk walk
     cdef const char* source
     cdef char* target
     for o in range(3):
@@ -166,33 +195,8 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                                 load_rows(job, source + o * job.x_outer[last] + low * job.x_axis[1],
                                           buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)
                         rows.first.value = buffers[1].value - low * rows.row * job.size
-                    # Windows whose rows all are data follow each other evenly; those at the ends are gathered one by one.
-                    begin, end = 0, part[1].outs if not job.merged else 0
-                    if down.starts != NULL:
-                        end = 0
-                    while begin < end and (part[1].first + begin) * down.stride < down.before:
-                        begin += 1
-                    while begin < end and (part[1].first + end - 1) * down.stride - down.before + down.extent > down.n:
-                        end -= 1
-                    for o in range(part[1].outs if not job.merged else 0):
-                        if begin < o < end:
-                            continue
-                        walk = walks(some, cells, inner)
-                        walk.dpitch = apart
-                        if o < begin or o >= end:
-                            walk_ahead(job, &walk)
-                            gathered(job, down, part[1].first + o, &rows, &walk, at(job, dst, o * pitch), buffers[2])
-                            continue
-                        if rows.step == inner:   # rows are runs
-                            walk = walks(some, end - begin, cells * inner)
-                            walk.dpitch, walk.dstep, walk.pitch, walk.step = apart, pitch, rows.pitch, down.stride * rows.row
-                        else:
-                            walk = walks(end - begin, cells, inner)
-                            walk.dpitch, walk.pitch, walk.step = pitch, down.stride * rows.row, rows.step
-                        walk_ahead(job, &walk)
-                        direct(job, &walk, at(job, dst, o * pitch),
-                               at(job, rows.first, ((part[1].first + o) * down.stride - down.before) * rows.row),
-                               down.kernel, down.dilation * rows.row, buffers[2])
+                    if not job.merged:
+                        pick_rows(job, &part[1], &rows, some, cells, inner, dst, pitch, apart, buffers[2])
                 if not alone:
                     finish_rows(job, part, target, some // part[0].outs, inner, buffers[0], buffers[1], buffers[2], scratch)
                     padded = job.lane >= t[2].outs and tapped(job, across, &part[2], some * part[1].outs, inner)

@@ -124,7 +124,6 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         k = job.slab if job.straight else max(job.slab, longest(down, job.slab))
         job.group = min(job.block[1 if job.deep else 0], max(1, LANE // (k * width * size)))
     k = job.group * job.slab * levels
-    job.kept = 0
     if job.swept:
         k = LANE // (width * size) + 2
         job.kept = (tall_rows(job) * (width + 32) * size + 63) & ~63
