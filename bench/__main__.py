@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     both.add_argument("--rounds", type=int, metavar="N", help="how often each row is measured (default: 7; with --quick fewer)")
     both.add_argument("--json", type=Path, metavar="FILE", help="also write every time, in seconds")
     gpu = commands.add_parser("gpu", parents=[both], help="the named problems on the GPU, by MLX and PyTorch")
+    gpu.add_argument("--batch", type=int, default=1, metavar="N", help="N times as many images (default: 1)")
     gpu.add_argument("--cpu", action="store_true", help="on MLX's CPU device, without PyTorch")
     cpu = commands.add_parser("compare", parents=[both], help="the named problems on the CPU, by every library that pools")
     cpu.add_argument("--rivals", metavar="A,B", type=lambda text: text.split(","), help="these libraries only")

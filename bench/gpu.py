@@ -243,18 +243,19 @@ def measure(problem: Problem, part: str, on_cpu: bool, rounds: int, seconds: flo
 # ---- printing --------------------------------------------------------------------------------------------------------------
 
 
-def heading(on_cpu: bool) -> list[str]:
+def heading(on_cpu: bool, batch: int) -> list[str]:
     """What was measured, and on what."""
     import mlx.core as mx
 
     facts = mx.device_info()
     name = facts.get("device_name") or facts.get("architecture") or "a device without a name"
     torch = f", PyTorch {version('torch')} on {torch_device(on_cpu)}" if torch_device(on_cpu) else ""
+    many = f"; {batch} times as many images as in the table of problems" if batch > 1 else ""
     versions = f"pooling {pooling.__version__}, MLX {version('mlx')} on {mx.default_device()}{torch}"
     return [
         f"## {name}",
         "",
-        f"{versions}; Python {platform.python_version()}, {platform.platform()}",
+        f"{versions}; Python {platform.python_version()}, {platform.platform()}{many}",
         "",
         "Milliseconds per call, and the share of the bandwidth of a copy of the same bytes (100 %: as fast as the copy).",
         "The last column: the time of the best rival over that of our fastest.",
@@ -280,7 +281,7 @@ def shown(row: dict[str, Any], names: list[str]) -> tuple[str, list[str]]:
     return line([*first, *columns, ratio]), notes
 
 
-def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, json: Path | None) -> int:
+def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, json: Path | None, batch: int = 1) -> int:
     """Measures, and prints the table as it grows; the result is the exit code."""
     try:
         import mlx.core as mx
@@ -300,18 +301,19 @@ def table(quick: bool, cpu: bool, only: list[str] | None, rounds: int, json: Pat
     rows, notes = [], []
     for problem in problems:
         for mode, part in product(modes(problem), PASSES):
-            small = replace(problem.small() if quick else problem, mode=mode)
-            row = measure(small, part, cpu, rounds, 0.0 if quick else BURST)
+            asked_of = problem.small() if quick else problem
+            many = replace(asked_of, mode=mode, shape=(batch * asked_of.shape[0], *asked_of.shape[1:]))
+            row = measure(many, part, cpu, rounds, 0.0 if quick else BURST)
             if not rows:
                 titles = ["problem", "pass", "copy", *row["times"], "rival / ours"]
-                print("\n".join([*heading(cpu), head(titles, 2)]))
+                print("\n".join([*heading(cpu, batch), head(titles, 2)]))
             rows.append(row)
             text, more = shown(row, list(rows[0]["times"]))
             notes += more
             print(text, flush=True)
     print("\n" + "\n".join(f"- {note}" for note in notes))
     if json is not None:
-        json.write_text(dumps({"heading": heading(cpu), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        json.write_text(dumps({"heading": heading(cpu, batch), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return 1 if any(", mlx:" in note for note in notes) else 0
 
 

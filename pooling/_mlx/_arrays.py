@@ -6,6 +6,7 @@ side. For both named layouts it is a reshape; letters that put the axes elsewher
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 import mlx.core as mx
@@ -49,6 +50,12 @@ def axes(geometry: Geometry) -> tuple[Axis, ...]:
     return (WITHOUT,) * (3 - len(geometry.axes)) + geometry.axes
 
 
+@lru_cache(maxsize=1024)
+def constants(dtype: str, *numbers: float) -> mx.array:
+    """Numbers as an array. It is kept: on CUDA the first kernel that reads what the host has written waits for its page."""
+    return mx.array(np.array(numbers, dtype))
+
+
 def divisor(reduction: Reduction, dtype: mx.Dtype) -> float | None:
     """The divisor of all windows as a number, where there is one and float32 is the type that divides."""
     given = reduction.divisor if dtype == mx.float32 else None
@@ -66,9 +73,14 @@ def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: 
     pooled, ndim = (range(4 - rank, 4), 5) if layout is None else (layout.pooled, len(layout.letters))
     counts = mx.array(1, mx.int64)
     for i, axis in zip(pooled, geometry.axes, strict=True):
-        count = np.frombuffer(axis.counts(reduction.include_pad), np.int64)
-        counts = counts * mx.array(count).reshape([-1 if k == i else 1 for k in range(ndim)])
+        count = _counts(axis, reduction.include_pad)
+        counts = counts * count.reshape([-1 if k == i else 1 for k in range(ndim)])
     return counts.astype(dtype)
+
+
+@lru_cache(maxsize=256)
+def _counts(axis: Axis, include_pad: bool) -> mx.array:
+    return mx.array(np.frombuffer(axis.counts(include_pad), np.int64))
 
 
 def single(types: Types) -> Types:

@@ -26,7 +26,7 @@ import numpy as np
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import LIMIT, Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._arrays import TYPES, axes, canonical, on_cpu, restored, single
+from pooling._mlx._arrays import TYPES, axes, canonical, constants, on_cpu, restored, single
 from pooling._mlx._convert import convert
 from pooling._modes import COMBINES, SUM, Reduction
 
@@ -37,7 +37,7 @@ Pass = tuple[Axes, tuple[int, ...]]  # the axes of a launch, and which of them i
 
 BLOCK = 256  # threads in a threadgroup
 CELLS = LIMIT - BLOCK  # a grid is made of whole blocks, and counted in 32 bits
-# Costs in operations, one of which is a tap that is read and joined. Estimates: no GPU has confirmed them yet.
+# Costs in operations, one of which is a tap that is read and joined. Estimates: no GPU has been measured for them.
 LANES = 2**15  # fewer threads than these take no less time
 VISIT = 16  # a thread before its first tap: positions, and one cell written
 LAUNCH = 2**21
@@ -148,7 +148,7 @@ class Nest:
         numbers = [prod(made), made[4]]
         for axis, n, out in zip(self.axes, self.shape[1:4], made[1:4], strict=True):
             numbers += _numbers(axis, n, out)
-        inputs = inputs | {"axes": mx.array(np.array(numbers, wide))}
+        inputs = inputs | {"axes": constants(wide.__name__, *numbers)}
         lines = tuple(f"{name} {value}" for name, value in flags.items())
         arrays = " ".join(str(x.dtype) for x in inputs.values())
         kernel = _kernel(dialect() or "", device_kernel, tuple(inputs), tuple(outputs), lines, arrays)
@@ -303,7 +303,7 @@ def reduce(
         passes = ()
     working = types.accumulate if floats or not combine.wraps else "uint64"
     divisor = reduction.divisor if row.divides else 1
-    reals = mx.array(np.array([reduction.p, np.int64(divisor or 1)], np.float32))
+    reals = constants("float32", reduction.p, np.int64(divisor or 1))
     for number, (now, group) in enumerate(passes):
         first, last = number == 0, number == len(passes) - 1
         flags = {
@@ -379,7 +379,7 @@ def _wide(
     three: Axes, arrays: dict[str, mx.array], p: float, finish: str, more: dict[str, mx.array], result: str | None
 ) -> dict[str, mx.array]:
     """Sums of numbers of any size: of cells' powers, or of what was made here before. The last pass reads more, and finishes."""
-    reals, parts = mx.array(np.array([p, 1], np.float32)), {"parts": "float32", "exponents": "int32"}
+    reals, parts = constants("float32", p, 1), {"parts": "float32", "exponents": "int32"}
     first = next(iter(arrays.values()))
     passes = _passes(three, first.shape[0] * first.shape[4], False, False)
     for number, (_, group) in enumerate(passes):
