@@ -6,6 +6,7 @@ device where there is no GPU), and "mlx", which chooses among them. MLX must be 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pooling
 from pooling import _cpu
 from pooling._dtypes import DTYPES
 from pooling._mlx import _native
-from pooling.testing import CASES, agree, data, oracle
+from pooling.testing import ADAPTIVE_CASES, CASES, AdaptiveCase, Case, agree, data, oracle
 
 RUNS = ["mlx", *(name for name in BACKENDS if name.startswith("mlx:"))]
 WINDOW = (3, 2, 1)
@@ -529,3 +530,65 @@ def test_rules_follow_the_device(monkeypatch):
         monkeypatch.setattr(_ops, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
         pooling.pool_backward(cells(OUT), cells(), "lp", *WINDOW, p=float("inf"), backend="mlx:ops")
     assert seen == ["float64", "float32"]
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64", "int32", "int8"])
+@pytest.mark.parametrize("case", [*CASES, *ADAPTIVE_CASES], ids=lambda case: case.name)
+def test_a_gpu_finds_wrong_indices_itself(case, kind, monkeypatch):
+    """Right indices are not taken to the host; every wrong one is, for the sentence that names it."""
+    x = mx.array(data(case.x_shape, "float32", 1, "special"))
+    pool, arguments = "pool", case.arguments("max") if isinstance(case, Case) else {"output_size": case.output_size}
+    if isinstance(case, AdaptiveCase):
+        pool = "adaptive_pool"
+    y, indices = getattr(pooling, pool)(x, "max", **arguments, return_indices=True)
+    indices, found, check_windows = np.array(indices), [], _cpu.check_windows
+
+    def told(*given):
+        try:
+            check_windows(*given)
+        except IndexError:
+            found.append(True)
+            raise
+        found.append(False)
+
+    def asked(chosen):
+        """Whether the host was asked, and what it said."""
+        found.clear()
+        try:
+            getattr(pooling, f"{pool}_backward")(y, x, "max", **arguments, indices=mx.array(chosen), backend="mlx:ops")
+        except IndexError:
+            assert found == [True]
+        return list(found)
+
+    monkeypatch.setattr(_cpu, "check_windows", told)
+    plane, rng = math.prod(case.x_shape[1:-1]), np.random.default_rng(1)
+    wrong = [plane, -2, plane + 5, 2**63, 2**64 - 1, 2**32, *range(min(plane, 40))]
+    trials = [indices.astype(kind)]
+    for number in wrong if indices.size else []:
+        if np.iinfo(kind).min <= number <= np.iinfo(kind).max:
+            trials.append(indices.astype(kind))
+            trials[-1][np.unravel_index(rng.integers(indices.size), indices.shape)] = number
+    for chosen in trials:
+        right = asked(chosen) == [False]
+        with monkeypatch.context() as gpu:
+            gpu.setattr(_native, "on_cpu", lambda: False)
+            assert asked(chosen) == ([] if right else [True])
+
+
+@on_every_run
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+def test_narrow_indices(kind, run):
+    """Their type need not hold the size of the plane."""
+    narrow = getattr(mx, kind)
+    x, indices = mx.array(data((1, 700, 2), "float32", 1)), mx.array(data((1, 70, 2), "uint8", 2) % 100).astype(narrow)
+    with pytest.raises(IndexError):
+        pooling.pool_backward(indices.astype(mx.float32), x, "max", 10, indices=indices, backend=run)
+    x = x[:, :300]
+    y, right = pooling.pool(x, "max", (300,), return_indices=True)
+    right = mx.minimum(right, 100)
+    want = oracle.pool_backward(*map(np.asarray, (y, x)), "max", (300,), indices=np.asarray(right))
+    assert agree(np.asarray(pooling.pool_backward(y, x, "max", (300,), indices=right.astype(narrow), backend=run)), want)
+    places = mx.array([3, 1, 2]).reshape(1, 3, 1)
+    want = oracle.max_unpool(np.ones((1, 3, 1), "float32"), np.asarray(places), 2, output_size=(301,), stride=150)
+    got = pooling.max_unpool(mx.ones((1, 3, 1)), places.astype(narrow), 2, 150, output_size=(301,), backend=run)
+    assert agree(np.asarray(got), want)

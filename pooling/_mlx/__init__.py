@@ -120,6 +120,7 @@ class Backend:
         self._check(x.size, g.size, reduction, types)
         fits((x.shape, types.cell), (x.shape, types.accumulate), (g.shape, "int64"))
         if indices is not None:
+            indices = _compared(indices)
             _native.check_windows(indices, layout, geometry)
         if not g.size or not x.size:
             return mx.zeros(x.shape, x.dtype)
@@ -132,6 +133,7 @@ class Backend:
         name = self.cell(x)
         self._check(x.size, prod(shape), None, Types(name, name, name, name))
         fits((x.shape, name), (shape, name), (shape, "int64"))
+        indices = _compared(indices)
         _native.check_plane(indices, layout, sizes)
         if not x.size:
             return mx.zeros(shape, x.dtype)
@@ -149,6 +151,11 @@ class Backend:
         if max(shape) >= LIMIT:
             raise ValueError(f"a result of shape {shape}: on MLX every axis must be below 2**31")
         return shape
+
+
+def _compared(indices: mx.array) -> mx.array:
+    """Indices of a type that can be compared with every size: MLX refuses to make 130 an int8."""
+    return indices.astype(mx.int32) if indices.dtype.size < 4 else indices
 
 
 auto, kernel = Backend("mlx", _auto), Backend("mlx:kernel", _kernel)

@@ -395,8 +395,8 @@ def _wide(
 
 def _int32(indices: mx.array, plane: int) -> mx.array:
     """Indices as int32; what is no cell of the plane stays none."""
-    if indices.dtype.size < 4 or indices.dtype == mx.int32:
-        return indices.astype(mx.int32)
+    if indices.dtype == mx.int32:
+        return indices
     indices = mx.minimum(indices, mx.array(plane, indices.dtype))
     return (mx.maximum(indices, -1) if indices.dtype == mx.int64 else indices).astype(mx.int32)
 

@@ -22,6 +22,7 @@ from pooling._dtypes import DTYPES, Types
 from pooling._geometry import Axis, Geometry
 from pooling._layout import Layout
 from pooling._mlx._arrays import NAMES, TYPES, on_cpu, order
+from pooling._mlx._strays import strays
 from pooling._modes import SUM, Reduction
 
 Array = np.ndarray[Any, Any]
@@ -201,11 +202,11 @@ def unpool(x: mx.array, indices: mx.array, layout: Layout, sizes: tuple[int, ...
 
 def check_windows(indices: mx.array, layout: Layout, geometry: Geometry) -> None:
     """IndexError for an index that is neither -1 nor a cell of its own window; nothing can be told while tracing."""
-    if readable(indices):
+    if readable(indices) and (on_cpu() or strays(indices, layout, geometry)):
         _cpu.check_windows(_view(indices), layout, geometry)
 
 
 def check_plane(indices: mx.array, layout: Layout, sizes: tuple[int, ...]) -> None:
     """IndexError for an index outside [-1, plane); nothing can be told while tracing."""
-    if readable(indices):
+    if readable(indices) and (on_cpu() or strays(indices, layout, _cpu.whole(layout, indices.shape, sizes))):
         _cpu.check_plane(_view(indices), layout, sizes)
