@@ -47,7 +47,7 @@ def table(name: str) -> ModuleType:
 
 
 def row_loops() -> str:
-    """The source of _rows.pyx: the template filled with exactly the combinations that a call can reach."""
+    """The source of _rows.pyx: one template in four parts, filled with exactly the combinations that a call can reach."""
     modes, dtypes = table("_modes"), table("_dtypes")
     rows = dtypes.DTYPES
     asked = [None, *(name for name in rows if name != "bool")]
@@ -99,7 +99,7 @@ def row_loops() -> str:
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
     scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
     return Tempita.sub(
-        (HERE / CPU / "_rows.pyx.in").read_text(),
+        "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in ("_rows", "_takes", "_cells", "_gradients")),
         combines=modes.COMBINES,
         picks=picks,
         loads=sorted(
