@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import mmap
 import os
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 import pooling
 from pooling._cpu._isa import ROWS, usable
 from pooling._dtypes import DTYPES, Types, narrowed, numpy_dtype, types_of
-from pooling.testing import agree, data
+from pooling.testing import agree, data, oracle
 
 FIRST, LAST = "channels_first", "channels_last"
 
@@ -567,3 +569,29 @@ def test_gradients_of_averages_in_runs_of_rows(kernel, stride, padding, sizes, l
         want = spread(want, axis, n, kernel, stride, padding)
     got = pooling.pool_backward(g, x, "avg", kernel, stride, padding, **arguments)
     assert np.array_equal(got, want)
+
+
+@pytest.fixture(scope="module")
+def last_page():
+    """Memory behind which nothing may be read."""
+    memory, size = mmap.mmap(-1, 2**17 + mmap.PAGESIZE), 2**17
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    assert protect(np.frombuffer(memory, np.uint8).ctypes.data + size, mmap.PAGESIZE, 0) == 0
+    return np.frombuffer(memory, np.uint8, size)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
+@pytest.mark.parametrize("mode", ["max", "min", "sum", "avg"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64", "uint8", "float16"])
+def test_whole_planes(caplog, last_page, dtype, mode):
+    """Small dense planes are combined at once, in vectors that are longer than their rows: up to the last cell and no further."""
+    for rows, cells in product((1, 2, 3, 7, 8, 9, 15, 16, 17), repeat=2):
+        for planes in (1, 2, 33, 40):
+            x = data((planes, rows, cells), dtype, 1, "special")
+            placed = last_page[len(last_page) - x.nbytes :].view(dtype).reshape(x.shape)
+            placed[...] = x
+            got, text = way(caplog, placed, mode, (rows, cells), layout="CHW")
+            assert agree(got, oracle.pool(x, mode, (rows, cells), layout="CHW")), (rows, cells, planes)
+            if dtype in ("float32", "float64") and text:
+                assert ("whole planes" in text) == (rows * cells > 1 and max(rows, cells) <= 16), (rows, cells, planes, text)

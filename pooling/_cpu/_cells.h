@@ -47,6 +47,8 @@ POOLING_INLINE void prefetch(const char* place) {
     (void)place;
 }
 
+enum { POOLING_SIDE = 16 }; /* rows, and cells of a row, of a plane that is combined at once */
+
 /* The bytes of the machine's vectors; every_second_BITS: of two vectors of such cells the even ones, or (from = 1) the odd ones. */
 #if defined(__AVX512BW__)
 #define POOLING_VECTOR 64

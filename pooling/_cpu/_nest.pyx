@@ -29,7 +29,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t
+from pooling._cpu._rows cimport SIDE, Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 
 from pooling._dtypes import DTYPES
 
@@ -87,6 +87,7 @@ cdef struct Job:
     load_t load
     merge_t merge
     pick_t pick
+    whole_t combined           # whole planes; NULL where windows are none
     finish_t finish
     finish_t round             # finish and store in one, for divisors up to ROUNDED
     store_t store
@@ -172,6 +173,7 @@ include "_blocks.pxi"
 include "_tall.pxi"
 include "_lanes.pxi"
 include "_chosen.pxi"
+include "_whole.pxi"
 
 
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
@@ -210,6 +212,9 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     y += first[4] * job.y_inner
     if i != NULL:
         i += first[4] * job.i_inner
+    if job.combined != NULL:
+        run_whole(job, x, y, count[0], scratch)
+        return
     if job.chosen:
         if job.direct:
             run_direct(job, t, x, y, i, count[0], count[4], scratch)
@@ -243,6 +248,7 @@ cdef class Loops:
     cdef load_t load
     cdef merge_t merge
     cdef pick_t pick
+    cdef whole_t whole
     cdef finish_t finish
     cdef finish_t round
     cdef store_t store
@@ -272,6 +278,7 @@ cdef class Loops:
         self.size, self.idempotent = len(identity), idempotent
         self.identity = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
+        self.whole = NULL
         if index:
             self.pick = <pick_t> <size_t> rows["choose", combine, types.accumulate, index]
             self.narrow = <store_t> <size_t> rows["index", index, "int32"]
@@ -286,6 +293,7 @@ cdef class Loops:
             self.streamed = <streamed_t> <size_t> rows["streamed"]
         else:
             self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]
+            self.whole = <whole_t> <size_t> rows["whole", combine, types.accumulate]
             self.narrow = self.wide = NULL
             self.indexed = 0
 
@@ -326,6 +334,7 @@ cdef class Plan:
         self.axes, self.items = axes, 1
         job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
+        job.combined = loops.whole
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):
@@ -370,7 +379,7 @@ cdef class Plan:
                 tapped = (job.lanes and k == 1) or few(job, &job.axis[k], job.axis[k].n, job.axis[k].out)
                 tall = "sweeping" if job.idempotent else "piling"
                 ways.append(f"{'DHW'[k]} by {tall if job.swept and k == 1 else 'taps' if tapped else 'doubling'}")
-        rows = "axis by axis"
+        rows = "axis by axis" if job.combined == NULL else "whole planes"
         if job.lanes:
             rows = f"{job.slab} rows of windows at a time"
         elif job.chosen:

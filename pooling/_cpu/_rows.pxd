@@ -40,6 +40,10 @@ cdef extern from "_back.h":
         const int64_t* firsts
         const int64_t* covers
 
+cdef extern from "_cells.h":
+    enum:
+        SIDE "POOLING_SIDE"
+
 cdef extern from "_chosen.h":
     ctypedef struct taps_t:
         Py_ssize_t cells, run, step
@@ -82,6 +86,8 @@ cdef struct Walk:
 
 # dst = a;  a . b;  a . c;  (a . b) . c;  (a . b) . (d . c)   (b and c may be NULL; d only without indices)
 ctypedef void (*pick_t)(const Walk*, Cells dst, Cells a, Cells b, Cells c) noexcept nogil
+# Each of some dense planes of at most SIDE x SIDE accumulators, rows x cells, combined into one.
+ctypedef void (*whole_t)(char* dst, const char* src, Py_ssize_t planes, Py_ssize_t rows, Py_ssize_t cells) noexcept nogil
 # A row of the caller's array, cells x inner with strides in bytes, to dense accumulators.
 ctypedef void (*load_t)(char* dst, const char* src, Py_ssize_t cells, Py_ssize_t cell_stride, Py_ssize_t inner,
                         Py_ssize_t inner_stride, double p) noexcept nogil
