@@ -1,8 +1,9 @@
 """`python -m bench compare`: pooling on the CPU beside a memcpy of the same bytes and every library that pools.
-`python -m bench gpu`: pooling on MLX's device, beside a copy of the same bytes, mlx.nn and PyTorch. Tables in Markdown.
+`python -m bench gpu`: pooling on MLX's device, beside a copy of the same bytes, mlx.nn and PyTorch.
+`python -m bench accuracy`: the errors of averages, sums and 2-norms, ours and other libraries'. Tables in Markdown.
 
-It owns the arguments and the exit codes: 0 where a table was made, 1 where our implementations differ or fail, 2 where
-nothing can run. (pytest-benchmark has the rest: see test_backends.py and test_mlx.py.)
+It owns the arguments and the exit codes: 0 where a table was made, 1 where our implementations differ, fail or exceed their
+bound, 2 where nothing can run. (pytest-benchmark has the rest: see test_backends.py and test_mlx.py.)
 """
 
 from __future__ import annotations
@@ -32,8 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     cpu.add_argument("--limit", type=float, metavar="S", help="seconds for a call (default: 5; with --quick 1)")
     cpu.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: print what --json has kept")
     cpu.add_argument("--write", action="store_true", help="also write the README's tables, docs/benchmarks.md and the plots")
+    exact = commands.add_parser("accuracy", help="errors against exact arithmetic, of every library that pools")
+    exact.add_argument("--quick", action="store_true", help="a quarter of the results, to see that it runs")
+    exact.add_argument("--json", type=Path, metavar="FILE", dest="file", help="also write every figure")
+    exact.add_argument("--write", action="store_true", help="also write docs/accuracy.md and its plot")
     given = vars(parser.parse_args(arguments))
     command = given.pop("command")
+    if command == "accuracy":
+        from accuracy import accuracy
+
+        return accuracy(**given)
     given["rounds"] = given["rounds"] or (2 if given["quick"] else 7)
     if command == "gpu":
         from gpu import table

@@ -161,11 +161,11 @@ def survey(asked: list[Question], columns: list[Column], rounds: int, burst: flo
 # ---- the tables ------------------------------------------------------------------------------------------------------------
 
 
-def heading(libraries: list[Library], threads: int) -> list[str]:
-    """What was measured, and on what."""
+def heading(libraries: list[Library], threads: int, wanted: Iterable[str] = RIVALS) -> list[str]:
+    """What was measured, and on what; which of the libraries that were wanted are not there."""
     distributions = packages_distributions()
     names = [f"{x.name} {version(distributions[x.needs[0]][0])}" for x in libraries]
-    absent = [name for name, library in RIVALS.items() if not installed(library)]
+    absent = [name for name in wanted if not installed(RIVALS[name])]
     cpu = ", ".join(f"{key} {value}" for key, value in pooling.cpu_info().items())
     return [
         f"{processor()}, {threads} of {os.cpu_count()} threads; Python {platform.python_version()}, {platform.platform()}.",

@@ -1,10 +1,11 @@
-"""The plots of the README, as PNG and SVG: every problem over a memcpy, and what the size of a window costs."""
+"""The plots, as PNG and SVG: every problem over a memcpy, what the size of a window costs, and what it does to the error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import log10
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 BLUE, ORANGE, GREY = "#1f6fb4", "#d9680f", "#b4b4b4"
 COLOURS = ("#d9680f", "#2a9d55", "#8c52b5", "#c8374a", "#8a6242", "#c95fa5", "#6f6f6f", "#a3a021", "#17a0ae", "#4b4b8f")
 LABELS = ("pooling, channels first", "pooling, channels last", "the fastest rival", "other rivals")
+FAR = 1e4  # ulps: curves that begin above would flatten the others
 MARK = {"markersize": 7, "markeredgewidth": 1.6}
 BEHIND = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
 STYLE = {
@@ -125,15 +127,72 @@ def library_of(column: str) -> str:
     return column.removesuffix(" first").removesuffix(" last").replace("sliding_window_view", "windows")
 
 
-def beside(axes: Axes, lines: dict[str, list[tuple[int, float]]], colours: dict[str, str]) -> None:
-    """Names at the ends of their lines, moved apart where they would overlap."""
+def over_sides(panels: dict[str, dict[str, list[tuple[int, float]]]], bound: str, target: Path) -> None:
+    """A picture for each element type: the greatest error in ulps against the side of a window. A title names one library, or
+    several whose errors are the same."""
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(2, 2, figsize=(11, 8), sharey=True, layout="constrained")
+        names = dict.fromkeys(library_of(name) for every in panels.values() for title in every for name in title.split(", "))
+        colour = dict(zip((name for name in names if not name.startswith(OURS)), COLOURS, strict=False))
+        named = []
+        for axes, (dtype, every) in zip(grid.flat, panels.items(), strict=True):
+            lines = {in_pairs(title): points for title, points in every.items() if points[0][1] < FAR}
+            off = [
+                f"{title}: {points[0][1]:.0e} to {points[-1][1]:.0e}" for title, points in every.items() if points[0][1] >= FAR
+            ]
+            colours = {title: colour.get(library_of(title.partition(",")[0]), BLUE) for title in lines}
+            for title, points in lines.items():
+                look: dict[str, Any] = {"color": colours[title], "linewidth": 1.4}
+                if title == bound:
+                    look |= {"linestyle": ":"}
+                elif title.startswith(OURS):
+                    look |= {"linewidth": 2.4, "marker": "o", "markersize": 6, "zorder": 4}
+                else:
+                    look |= {"marker": "o", "markersize": 4.5, "markerfacecolor": "white" if title.endswith(LAYOUTS[1]) else None}
+                axes.plot(*zip(*points, strict=True), **look)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.axhline(0.5, color="black", linewidth=0.8, zorder=0)
+            sides = [x for x, _ in next(iter(lines.values()))]
+            axes.xaxis.set_major_locator(FixedLocator(sides))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x{value:g}"))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(labelleft=True)
+            axes.grid(color="#ececec", linewidth=0.7)
+            axes.set_axisbelow(True)
+            axes.set_title(dtype, fontsize=11)
+            axes.text(sides[0], 0.43, "0.5: correctly rounded", va="top", fontsize=8)
+            if off:
+                axes.text(0.03, 0.97, "\n".join(["far above:", *off]), transform=axes.transAxes, va="top", fontsize=9)
+            named.append((axes, lines, colours, 1.2 * sides[-1]))
+        axes.set_ylim(0.3, 1.5 * max(y for _, lines, _, _ in named for points in lines.values() for _, y in points))
+        for axes, lines, colours, right in named:  # now that the scale, which all share, is known
+            beside(axes, lines, colours, right, 0.075)
+        for axes in grid[-1]:
+            axes.set_xlabel("window")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("greatest error (ulps)")
+        save(figure, target)
+
+
+def in_pairs(title: str) -> str:
+    """A title on several lines, two names on each."""
+    names = title.split(", ")
+    return ",\n".join(", ".join(names[at : at + 2]) for at in range(0, len(names), 2))
+
+
+def beside(
+    axes: Axes, lines: dict[str, list[tuple[int, float]]], colours: dict[str, str], right: float = 101 * 1.15, room: float = 0.038
+) -> None:
+    """Names at the ends of their lines, moved apart where they would overlap: each takes that part of the height."""
     ends = {title: points[-1] for title, points in lines.items()}
     low, high = axes.get_ylim()
-    step = 0.038 * log10(high / low)
+    step = room * log10(high / low)
     heights = apart([log10(y) for _, y in ends.values()], step)
     for (title, (x, y)), height in zip(ends.items(), heights, strict=True):
         ours = title.startswith(OURS)
-        right = 101 * 1.15
         axes.annotate(
             title,
             (x, y),

@@ -146,6 +146,8 @@ def with_torch(question: Question, way: str, threads: int) -> Started | None:
 
     torch.set_num_threads(threads)
     problem = question.problem
+    if (problem.mode == "sum" and problem.rank == 1) or (problem.mode == "lp" and problem.padding):
+        return None  # avg_pool1d has no divisor_override, lp_pool no padding
 
     def tensor(x: Array) -> Any:
         """In the memory order of the way: `last` is torch.channels_last, which exists by name for two and three axes."""
@@ -157,19 +159,21 @@ def with_torch(question: Question, way: str, threads: int) -> Started | None:
         results = result if isinstance(result, tuple) else (result,)
         return tuple(y.detach().double().contiguous().numpy() for y in results)
 
-    function = getattr(torch.nn.functional, f"{problem.mode}_pool{problem.rank}d")
-    arguments = (problem.kernel, problem.stride, problem.padding)
+    name = {"sum": "avg"}.get(problem.mode, problem.mode)
+    function = getattr(torch.nn.functional, f"{name}_pool{problem.rank}d")
+    arguments = (2.0, problem.kernel, problem.stride) if name == "lp" else (problem.kernel, problem.stride, problem.padding)
+    extra = {"return_indices": True} if question.part == "indices" else {}
+    extra |= {"divisor_override": 1} if problem.mode == "sum" else {}
     x = tensor(as_float(question))
     if question.part == "backward":
-        y, g = function(x.requires_grad_(), *arguments), tensor(problem.gradient())
+        y, g = function(x.requires_grad_(), *arguments, **extra), tensor(problem.gradient())
         return lambda: torch.autograd.grad(y, x, g, retain_graph=True)[0], answer
-    extra = {"return_indices": True} if question.part == "indices" else {}
     return lambda: function(x, *arguments, **extra), answer
 
 
 def as_float(question: Question) -> Array:
-    """The cells in float32, which holds them exactly: for libraries that do not read every NumPy type."""
-    return question.problem.cells(dtype=question.dtype).astype(np.float32)
+    """The cells in float32 or float64, which holds them exactly: for libraries that do not read every NumPy type."""
+    return question.problem.cells(dtype=question.dtype).astype(np.float64 if question.dtype == "float64" else np.float32)
 
 
 def with_onnxruntime(question: Question, way: str, threads: int) -> Started | None:
@@ -183,7 +187,7 @@ def with_onnxruntime(question: Question, way: str, threads: int) -> Started | No
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     names = ["y", "i"] if question.part == "indices" else ["y"]
     node = helper.make_node(
-        {"max": "MaxPool", "avg": "AveragePool"}[problem.mode],
+        {"max": "MaxPool", "avg": "AveragePool", "lp": "LpPool"}[problem.mode],
         ["x"],
         names,
         kernel_shape=[problem.kernel] * problem.rank,
@@ -241,7 +245,7 @@ def with_mlx(question: Question, way: str, threads: int) -> Started | None:
 
     mx.set_default_device(mx.Device(mx.cpu))
     problem = question.problem
-    x = mx.array(np.moveaxis(as_float(question), 1, -1)).astype(getattr(mx, question.dtype))
+    x = mx.array(np.moveaxis(as_float(question), 1, -1), getattr(mx, question.dtype))
     function = layer(problem)
     if question.part == "backward":  # which computes the forward pass again: vjp keeps nothing of it
         g = mx.array(problem.gradient("channels_last"))
@@ -285,7 +289,7 @@ def with_jax(question: Question, way: str, threads: int) -> Started | None:
         p = problem.padding
         start = np.array(start, x.dtype)
         y = jax.lax.reduce_window(x, start, reduce, axes(problem.kernel, 1), axes(problem.stride, 1), axes((p, p), (0, 0)))
-        return y if problem.mode == "max" else y / np.array(problem.kernel**problem.rank, y.dtype)
+        return y / np.array(problem.kernel**problem.rank, y.dtype) if problem.mode == "avg" else y
 
     layout = f"channels_{way}"
     x = jnp.asarray(problem.cells(layout, question.dtype))
