@@ -1397,7 +1397,7 @@ def of(backend: str, rows: list[Row]) -> list[Row]:
 
 
 def warm(backend: str) -> None:
-    """Loads what a call loads; leaves this process 2 GB of address space, with all that it has mapped unless that is half of them."""
+    """Loads what a call loads, and leaves this process 2 GB of address space, or 2 GB more where 1 GB is mapped already."""
     fault(right("warm", lambda a: pool(a(X), "max", 2), lambda: oracle.pool(X, "max", 2), source=""), backend)
     if not LIMITED:
         return
