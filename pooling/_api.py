@@ -13,7 +13,7 @@ from math import prod
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from pooling._backends import BACKENDS, find, kind_of
+from pooling._backends import BACKENDS, find, plain
 from pooling._dtypes import DTYPES, Types, requested, types_of
 from pooling._geometry import WHOLE, Geometry, not_empty, unpooled
 from pooling._layout import Layout, pooled_letters
@@ -57,8 +57,11 @@ def _door(function: Callable[P, R]) -> Callable[P, R]:
 
 def _fact(array: Any) -> str:
     """What an array is, for an error; nothing for what is none."""
-    shape = getattr(array, "shape", None)
-    return f"shape {tuple(shape)}, {getattr(array, 'dtype', '?')}" if isinstance(shape, tuple) else ""
+    try:
+        shape = getattr(array, "shape", None)
+        return f"shape {tuple(shape)}, {getattr(array, 'dtype', '?')}" if isinstance(shape, tuple) else ""
+    except Exception:  # an object whose attributes raise
+        return ""
 
 
 # ---- what the arguments mean ---------------------------------------------------------------------------------------
@@ -236,13 +239,15 @@ def _backward(
 def _pooled(x: Any, arguments: tuple[Any, ...], out: Any, backend: Any) -> Any:
     """The forward call of every function, with the arguments of _forward."""
     module, owner = find(backend, "x", x)
+    x = owner.plain(x)
     pool, indexed = _forward(module, tuple(x.shape), owner.cell(x), arguments)
     if out is not None:
         if not indexed:
             out = (out,)
         elif not (isinstance(out, (tuple, list)) and len(out) == 2):
             raise TypeError(f"out={shown(out)}: with return_indices=True it is a pair of arrays (values, indices)")
-        out = tuple(out)
+        else:
+            out = tuple(items("out", out) or ())
     if module is owner:
         result = pool(x, out)
     else:
@@ -254,6 +259,8 @@ def _gradient(grad_output: Any, x: Any, arguments: tuple[Any, ...], indices: Any
     """The backward call of every function, with the arguments of _backward."""
     arrays = {"x": x} if indices is None else {"x": x, "indices": indices}
     module, owner = find(backend, "grad_output", grad_output, **arrays)
+    arrays = {name: owner.plain(array) for name, array in arrays.items()}
+    grad_output, x, indices = owner.plain(grad_output), arrays["x"], arrays.get("indices")
     name, other = owner.cell(x), owner.cell(grad_output)
     where, geometry, reduction, types, shape = _backward(module, tuple(x.shape), name, arguments)
     if name != other:
@@ -277,11 +284,6 @@ def _misshapen(name: str, array: Any, x: Any, shape: tuple[int, ...]) -> str:
 def _integers(module: ModuleType, indices: Any) -> None:
     if DTYPES[module.cell(indices)].kind not in "iu":
         raise TypeError(f"indices have cells of type {module.cell(indices)}; an integer type is needed")
-
-
-def _ndim(x: Any) -> int:
-    kind_of("x", x)
-    return int(x.ndim)
 
 
 # ---- the public functions ------------------------------------------------------------------------------------
@@ -458,9 +460,10 @@ def global_pool(
     arguments = ("global", layout, mode, True, None, p, return_indices, requested(dtype))
     if flag("keepdims", keepdims):
         return _pooled(x, arguments, out, backend)
-    where = _laid(_ndim(x), layout)
+    x = plain("x", x)
+    where = _laid(x.ndim, layout)
     pair = isinstance(out, (tuple, list))
-    wide = tuple(_widened(array, x.shape, where) for array in out) if pair else _widened(out, x.shape, where)
+    wide = tuple(_widened(array, x.shape, where) for array in items("out", out) or ()) if pair else _widened(out, x.shape, where)
     result = _pooled(x, arguments, wide, backend)
     if out is not None:
         return tuple(out) if return_indices else out
@@ -469,7 +472,9 @@ def global_pool(
 
 def _widened(out: Any, shape: tuple[int, ...], where: Layout) -> Any:
     """A view of an `out` without pooled axes that has them, with one cell; what is no array is left for the backend."""
-    if not hasattr(out, "shape"):
+    try:
+        out = plain("out", out)
+    except TypeError:
         return out
     wanted = tuple(shape[i] for i in where.carried)
     if out.shape != wanted:
@@ -504,8 +509,10 @@ def max_unpool(
     >>> max_unpool(np.array([3, 7]), np.array([0, 3]), 2, layout="L")
     array([3, 0, 0, 7])
     """
-    where, window = _sliding(_ndim(x), layout, kernel, stride, padding, 1, False)
+    x = plain("x", x)
+    where, window = _sliding(x.ndim, layout, kernel, stride, padding, 1, False)
     module, owner = find(backend, "x", x, indices=indices)
+    indices = owner.plain(indices)
     name = owner.cell(x)
     _integers(owner, indices)
     shape = tuple(x.shape)

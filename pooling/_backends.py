@@ -2,6 +2,7 @@
 
 A backend is a module, or an object of one, imported when it is first needed, that offers
     owns(array)                    whether arrays of this kind are its own
+    plain(array)                   the array that one of a subclass is, whatever the subclass says of itself
     why_not()                      None, or the sentence that says why it cannot run here
     cell(array)                    the element type's name (a row of _dtypes), or a TypeError
     from_numpy(array), to_numpy(array)
@@ -19,6 +20,8 @@ from contextvars import ContextVar, Token
 from functools import cache
 from importlib import import_module
 from typing import Any
+
+from pooling._window import shown
 
 BACKENDS = {
     "cpu": "pooling._cpu",
@@ -94,7 +97,7 @@ def _usable(argument: str, name: Any) -> Any:
     known = isinstance(name, str)
     if not known or name not in BACKENDS:
         kind = ValueError if known else TypeError
-        raise kind(f"{argument}={name!r}: a backend is one of {', '.join(map(repr, BACKENDS))}")
+        raise kind(f"{argument}={shown(name)}: a backend is one of {', '.join(map(repr, BACKENDS))}")
     reason = why_not(name)
     if reason is not None:
         raise RuntimeError(f"{argument}={name!r} is not usable here: {reason}")
@@ -122,9 +125,14 @@ def kind_of(name: str, x: Any) -> str:
         if module in sys.modules and _backend(kind).owns(x):
             return kind
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
-    if hasattr(x, "filled"):  # a masked array
+    if hasattr(type(x), "filled"):  # a masked array
         hint = "numpy.ma.filled(x, value)"
     raise TypeError(f"{name} is {_type(x)}; a NumPy array or an mx.array is needed: write {hint.replace('x', name)}")
+
+
+def plain(name: str, x: Any) -> Any:
+    """The array without what a subclass makes of it; a TypeError for what is no array."""
+    return _backend(kind_of(name, x)).plain(x)
 
 
 def _type(x: Any) -> str:

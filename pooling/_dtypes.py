@@ -111,9 +111,8 @@ def keyed(types: Types) -> Types:
 @lru_cache(maxsize=256)
 def name_of(dtype: np.dtype[Any]) -> str | None:
     """The row's name of a NumPy dtype of any byte order, or None where pooling has no such element type."""
-    name = dtype.name
-    if dtype.kind in "biuf" or (name == "bfloat16" and dtype.type.__module__.startswith("ml_dtypes")):
-        return name if name in DTYPES else None
+    if dtype.kind in "biuf" or dtype.type.__module__.startswith("ml_dtypes"):
+        return dtype.name if dtype.name in DTYPES else None
     return None
 
 
@@ -143,9 +142,11 @@ def requested(dtype: Any) -> str | None:
         return dtype
     try:
         name = name_of(np.dtype(dtype))
-    except (TypeError, ValueError, SyntaxError):  # what NumPy makes of a string that is no type
+    except Exception:  # what NumPy makes of a string that is no type, or an object of it
         name = None
     accepted = [name for name in DTYPES if name != "bool"]
     if name not in accepted:
-        raise TypeError(f"dtype={dtype!r:.80}: a result is one of {', '.join(accepted)}")
+        from pooling._window import shown  # not above: the build reads this file before there is a package
+
+        raise TypeError(f"dtype={shown(dtype)}: a result is one of {', '.join(accepted)}")
     return name

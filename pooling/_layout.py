@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from pooling._window import shown
+
 POOLED = "DHWL"
 CARRIED = "NBCGT"
 NAMED = {"channels_last": "N{}C", "channels_first": "NC{}"}
@@ -46,19 +48,19 @@ class Layout:
 def pooled_letters(layout: Any, ndim: int) -> int | None:
     """How many axes a layout of letters pools, after checking every letter; None for a named layout."""
     if not isinstance(layout, str):
-        raise TypeError(f"layout={layout!r}: a layout is a string, not {type(layout).__name__}")
+        raise TypeError(f"layout={shown(layout)}: a layout is a string, not {type(layout).__name__}")
     if layout in NAMED:
         return None
     for letter in layout:
         if letter not in POOLED + CARRIED or layout.count(letter) > 1:
             raise ValueError(
-                f"layout={layout!r}: a layout is 'channels_last', 'channels_first' or one upper-case letter per axis, "
+                f"layout={shown(layout)}: a layout is 'channels_last', 'channels_first' or one upper-case letter per axis, "
                 "each once: "
                 f"{', '.join(POOLED)} are pooled, {', '.join(CARRIED)} are carried"
             )
     rank = sum(letter in POOLED for letter in layout)
     if not 1 <= rank <= 3:
-        raise ValueError(f"layout={layout!r}: it pools {rank} axes; pooling works on 1 to 3 ({', '.join(POOLED)})")
+        raise ValueError(f"layout={shown(layout)}: it pools {rank} axes; pooling works on 1 to 3 ({', '.join(POOLED)})")
     if len(layout) != ndim:
-        raise ValueError(f"layout={layout!r}: {len(layout)} letters for an array of {ndim} dimensions")
+        raise ValueError(f"layout={shown(layout)}: {len(layout)} letters for an array of {ndim} dimensions")
     return rank

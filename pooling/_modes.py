@@ -88,12 +88,14 @@ def mode_of(name: object) -> Mode:
     row = MODES.get(name) if isinstance(name, str) else None
     if row is not None:
         return row
+    from pooling._window import shown  # not above: the build reads this file before there is a package
+
     if not isinstance(name, str):
-        raise TypeError(f"mode={name!r:.80}: a mode is one of the strings {_listed()}")
+        raise TypeError(f"mode={shown(name)}: a mode is one of the strings {_listed()}")
     meant = {word: mode for mode, words in _SYNONYMS.items() for word in (mode, *words)}
     near = difflib.get_close_matches(name.lower(), meant, n=1, cutoff=0.5)
     hint = f"; did you mean {meant[near[0]]!r}?" if near else ""
-    raise ValueError(f"mode={name!r:.80}: a mode is one of {_listed()}{hint}")
+    raise ValueError(f"mode={shown(name)}: a mode is one of {_listed()}{hint}")
 
 
 def _listed() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,10 @@ from pooling._geometry import LIMIT, Axis, Geometry, same_padding
 PADDINGS = ("valid", "same", "same_lower")
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, text_of: Callable[[Any], str] = repr) -> str:
     """A value as an error names it: its repr, cut where it is long."""
     try:
-        text = repr(value)
+        text = text_of(value)
     except Exception:  # an int of 5000 digits, or an object whose repr fails
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
@@ -27,12 +28,12 @@ def shown(value: Any) -> str:
 
 def integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
     """`value` as an int: anything with __index__ but bool, low <= value < high."""
-    if isinstance(value, bool):
+    if type(value) is bool:
         raise TypeError(f"{name}={value!r}: an int is needed, not a bool")
     try:
         number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={shown(value)}: an int is needed, not {_kind(value)}") from None
+    except Exception as error:  # an object's own __index__ may raise anything
+        raise TypeError(f"{name}={shown(value)}: an int is needed, not {_kind(value)}{_because(error)}") from None
     if low is not None and number < low:
         raise ValueError(f"{name}={shown(number)}: it must be at least {low}")
     if high is not None and number >= high:
@@ -51,12 +52,14 @@ def flag(name: str, value: Any) -> bool:
 
 def exponent(name: str, value: Any) -> float:
     """The norm of lp: a real number above 0, or inf."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is bool or not issubclass(type(value), numbers.Real):
         raise TypeError(f"{name}={shown(value)}: the exponent is a real number, not {_kind(value)}")
     try:
         number = float(value)
     except OverflowError:
         raise ValueError(f"{name}={shown(value)}: the exponent does not fit float64 (inf is allowed)") from None
+    except Exception as error:
+        raise TypeError(f"{name}={shown(value)}: the exponent is a real number, not {_kind(value)}{_because(error)}") from None
     if not number > 0:
         raise ValueError(f"{name}={shown(value)}: the exponent must be above 0 (inf is allowed)")
     return number
@@ -64,12 +67,19 @@ def exponent(name: str, value: Any) -> float:
 
 def items(name: str, value: Any) -> list[Any] | None:
     """The elements where `value` is a sequence (tuple, list, 1-D array), else None: one value for every axis."""
-    if isinstance(value, (tuple, list)):
-        return list(value)
-    if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
-        if value.ndim != 1:
-            raise TypeError(f"{name}={shown(value)}: an array of {value.ndim} dimensions; a sequence of ints has 1")
-        return list(value.tolist())
+    kind = type(value)
+    for plain in (tuple, list):  # a subclass is read as what it holds, whatever it says of itself
+        if issubclass(kind, plain):
+            return [*plain.__iter__(value)]
+    if hasattr(kind, "ndim") and hasattr(kind, "tolist"):
+        try:
+            ndim = operator.index(value.ndim)
+            elements = list(value.tolist()) if ndim == 1 else None
+        except Exception as error:
+            raise TypeError(f"{name}={shown(value)}: {_kind(value)} is no int and no sequence of ints{_because(error)}") from None
+        if ndim > 1:
+            raise TypeError(f"{name}={shown(value)}: an array of {ndim} dimensions; a sequence of ints has 1")
+        return elements
     return None
 
 
@@ -211,6 +221,11 @@ class GlobalWindow:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
+
+
+def _because(error: Exception) -> str:
+    """What a caller's object raised when it was read; nothing for what is merely of a wrong type."""
+    return "" if isinstance(error, TypeError) else f" ({shown(error)})"
 
 
 def _power(limit: int) -> str:

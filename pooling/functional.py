@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, SupportsIndex, TypeAlias, TypeVar
 
 from pooling._api import adaptive_pool, max_unpool, pool
+from pooling._window import items
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -96,12 +97,11 @@ class Rank(NamedTuple):
         """`value`; a one-element sequence is repeated for every pooled axis, as in torch."""
         if type(value) is int or value is None:
             return value
-        return tuple(value) * len(self.axes) if is_sequence(value) and len(value) == 1 else value
-
-
-def is_sequence(value: object) -> bool:
-    """Whether pool() reads `value` as one entry per axis: a tuple, a list or a 1-D array."""
-    return isinstance(value, (tuple, list)) or getattr(value, "ndim", 0) == 1
+        try:
+            elements = items("", value)
+        except TypeError:  # pool() says what is wrong, and with which argument
+            return value
+        return tuple(elements) * len(self.axes) if elements is not None and len(elements) == 1 else value
 
 
 _PARAMETERS = {
@@ -416,8 +416,9 @@ def _max_unpool(
         >>> {name}(values, indices, {window}).ravel()
         array([3., 0., 0., 0., 0., 8.])
     """
-    if output_size is not None and is_sequence(output_size) and len(output_size) == len(at.batched):
-        output_size = output_size[2:]
+    sizes = items("output_size", output_size)
+    if sizes is not None and len(sizes) == len(at.batched):
+        output_size = sizes[2:]
     return max_unpool(
         input,
         indices,

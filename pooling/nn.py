@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, SupportsIndex
 
 from pooling import functional
-from pooling.functional import Array, Ints, Padding, Rank, Sizes, document, is_sequence
+from pooling._window import items
+from pooling.functional import Array, Ints, Padding, Rank, Sizes, document
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -98,8 +99,9 @@ class _Windowed(_Layer):
         if self._spelled_out:
             for name in ("kernel_size", "stride", "padding"):
                 value = getattr(self, name)
-                if is_sequence(value):
-                    setattr(self, name, tuple(value))
+                elements = items(name, value)
+                if elements is not None:
+                    setattr(self, name, tuple(elements))
                 elif not isinstance(value, str):
                     setattr(self, name, (value,) * self._rank)
 

@@ -510,69 +510,6 @@ def test_out_that_overlaps_x(mode):
         check((values, x), want)
 
 
-def _bad_outs():
-    shape, f4 = (2, 4, 3, 5), np.float32
-    good = np.full(shape, 7, f4)
-    frozen = good.copy()
-    frozen.flags.writeable = False
-    strided = np.lib.stride_tricks.as_strided
-    memory = np.full(4000, 7, f4)
-    index = np.full(shape, 7, np.int64)
-    other = np.full((2, *shape), 7, np.int64)
-    return {
-        "shape": (good[:, :3], ValueError, "out has shape"),
-        "one axis less": (good[0], ValueError, "out has shape"),
-        "broadcastable": (np.full((1, 1, 1, 1), 7, f4), ValueError, "out has shape"),
-        "wider": (np.full(shape, 7, np.float64), TypeError, "out has dtype"),
-        "int": (np.full(shape, 7, np.int32), TypeError, "out has dtype"),
-        "swapped": (np.full(shape, 7, ">f4" if sys.byteorder == "little" else "<f4"), TypeError, "native byte order"),
-        "object": (np.full(shape, 7, object), TypeError, "out has dtype"),
-        "frozen": (frozen, ValueError, "read-only"),
-        "broadcast": (np.broadcast_to(f4(7), shape), ValueError, "read-only"),
-        "list": (good.tolist(), TypeError, "out is list"),
-        "masked": (np.ma.array(good), TypeError, "MaskedArray"),
-        "pair without indices": ((good, index), TypeError, "out is tuple"),
-        "one cell": (strided(memory, shape, (0, 0, 0, 0)), ValueError, "overlaps itself"),
-        "channels on one cell": (strided(memory, shape, (48, 12, 4, 0)), ValueError, "overlaps itself"),
-        "half a cell apart": (strided(memory, shape, (800, 200, 40, 2)), ValueError, "overlaps itself"),
-        "rows overlap": (strided(memory, shape, (800, 8, 4, 100)), ValueError, "overlaps itself"),
-        "rows overlap backwards": (strided(memory[2000:], shape, (800, -8, 4, 100)), ValueError, "overlaps itself"),
-        "batches meet": (strided(memory, shape, (236, 60, 20, 4)), ValueError, "overlaps itself"),
-        "single with indices": (good, TypeError, "a pair of arrays"),
-        "none with indices": ((good, None), TypeError, "out is NoneType"),
-        "triple": ((good, index, index), TypeError, "pair"),
-        "indices of int32": ((good, index.astype(np.int32)), TypeError, "int64"),
-        "indices of uint64": ((good, index.astype(np.uint64)), TypeError, "int64"),
-        "indices of another shape": ((good, index[:1]), ValueError, "out has shape"),
-        "values of another shape": ((good[:1], index), ValueError, "out has shape"),
-        "pair on one memory": ((other[0].view(f4)[..., :5], other[0]), ValueError, "overlap each other"),
-        "pair interlocked": (
-            (other.view(f4).ravel()[2:122].reshape(shape), other[0]),
-            ValueError,
-            "overlap each other",
-        ),
-    }
-
-
-INDEXED = ("single with", "none with", "triple", "indices of", "values of", "pair on", "pair inter")
-
-
-@pytest.mark.parametrize("name", _bad_outs())
-def test_nothing_is_written_where_a_check_fails(name):
-    x = data((2, 8, 6, 5), "float32", 1)
-    out, error, words = _bad_outs()[name]
-    arrays = [part for part in (out if isinstance(out, tuple) else (out,)) if isinstance(part, np.ndarray)]
-    kept = [unchanged(array) for array in arrays]
-    options = {"return_indices": True} if name.startswith(INDEXED) else {}
-    for call in (
-        lambda: pooling.pool(x, "max", 2, out=out, **options),
-        lambda: pooling.adaptive_pool(x, "max", (4, 3), out=out, **options),
-    ):
-        with pytest.raises(error, match=words):
-            call()
-        assert all(same() for same in kept)
-
-
 def test_out_of_cells_that_interlock_without_overlap():
     """Strides that are not nested, but whose cells are apart; and a pair in the two fields of records."""
     x = data((1, 2, 3, 1), "float32", 1)

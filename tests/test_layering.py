@@ -50,7 +50,7 @@ BENCH = tuple(path.stem for path in (ROOT / "bench").glob("*.py"))
 RIVALS = ("cv2", "jax", "mlx", "onnx", "onnxruntime", "openvino", "scipy", "skimage", "tinybrain", "torch")
 LAYERS = {
     "facts": Layer(FACTS[:4], FACTS),
-    "facts of dtypes": Layer(FACTS[4:], ("numpy", "ml_dtypes")),
+    "facts of dtypes": Layer(FACTS[4:], ("pooling._window", "numpy", "ml_dtypes")),
     "finder": Layer(("pooling._backends",), (*FACTS, "pooling._cpu", "pooling._mlx")),  # backends by name: BACKENDS
     "cpu": Layer(("pooling._cpu", "pooling._cpu.*"), (*FACTS, "numpy", "cython", "libc")),
     "mlx": Layer(("pooling._mlx", "pooling._mlx.*"), (*FACTS, "mlx", "numpy")),

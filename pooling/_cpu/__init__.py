@@ -23,6 +23,7 @@ from pooling._dtypes import DTYPES, Types, keyed, name_of, narrowed, numpy_dtype
 from pooling._geometry import CACHED, Axis, Geometry, cached
 from pooling._layout import Layout
 from pooling._modes import COMBINES, SUM, Reduction
+from pooling._window import shown
 
 _gomp.loaded()
 
@@ -31,7 +32,13 @@ _WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call d
 
 def owns(x: Any) -> bool:
     """Whether x is a NumPy array; a masked one has cells that pooling could not leave out."""
-    return type(x) is np.ndarray or (isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray))
+    kind = type(x)  # isinstance would believe what an object says of itself
+    return kind is np.ndarray or (issubclass(kind, np.ndarray) and not issubclass(kind, np.ma.MaskedArray))
+
+
+def plain(x: Array) -> Array:
+    """The ndarray that an array of a subclass is: its shape and strides are those of its memory, not what it says they are."""
+    return x if type(x) is np.ndarray else np.ndarray.view(x, np.ndarray)
 
 
 def why_not() -> str | None:
@@ -51,7 +58,7 @@ def cell(x: Array) -> str:
     """The element type's name; a TypeError for a type that pooling does not have."""
     name = name_of(x.dtype)
     if name is None:
-        raise TypeError(f"cells of type {x.dtype} cannot be pooled; the types are {', '.join(DTYPES)}")
+        raise TypeError(f"cells of type {shown(x.dtype, str)} cannot be pooled; the types are {', '.join(DTYPES)}")
     return name
 
 
@@ -60,9 +67,12 @@ def cell(x: Array) -> str:
 
 def _default_threads() -> int:
     for name in ("POOLING_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "").partition(",")[0]
-        if value.isdigit() and int(value) > 0:
-            return min(int(value), 1024)
+        try:
+            number = int(os.environ.get(name, "").partition(",")[0])
+        except ValueError:
+            continue
+        if number > 0:
+            return min(number, 1024)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -107,8 +117,7 @@ def info() -> dict[str, str]:
 
 
 def _native(x: Array) -> Array:
-    """The array itself as a plain ndarray; a copy only where its bytes are swapped or unaligned."""
-    x = x.view(np.ndarray) if type(x) is not np.ndarray else x
+    """The array itself; a copy only where its bytes are swapped or unaligned."""
     return x if x.dtype.isnative and x.flags.aligned else x.astype(x.dtype.newbyteorder("="), order="K")
 
 
@@ -213,21 +222,20 @@ def pooling(
     plan_of = _planning(layout, geometry, reduction, types)
 
     def pool(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
-        if out is not None:
-            _check_out(out, shape, wanted)
+        given = None if out is None else _checked_out(out, shape, wanted)
         x = _native(x)
-        if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
+        if given is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in given):
             fits(shape, size)
             result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
         else:
-            result = tuple([array.view(np.ndarray) for array in out])
+            result = given
         if result[0].size:
             plan_of(x, *result).run(x, *result)
-        if out is None:
+        if out is None or given is None:
             return result
-        for target, source in zip(out, result, strict=True):
-            if not np.may_share_memory(target, source):
-                target.view(np.ndarray)[...] = source
+        for target, source in zip(given, result, strict=True):
+            if target is not source:
+                target[...] = source
         return out
 
     if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:
@@ -262,12 +270,15 @@ def _packed(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
 
 
-def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> None:
+def _checked_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> tuple[Array, ...]:
+    """The arrays of `out`, each as a plain ndarray."""
     if len(out) != len(wanted):
         raise ValueError(f"out has {len(out)} arrays; {len(wanted)} are needed (return_indices makes it a pair)")
-    for array, dtype in zip(out, wanted, strict=True):
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+    for array in out:
+        if not owns(array):
             raise TypeError(f"out is {type(array).__name__}; a NumPy array is needed")
+    out = tuple([plain(array) for array in out])
+    for array, dtype in zip(out, wanted, strict=True):
         if array.dtype != dtype or not array.dtype.isnative:
             raise TypeError(f"out has dtype {array.dtype.str}; the result is {dtype} in native byte order")
         if array.shape != shape:
@@ -278,6 +289,7 @@ def _check_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.
             raise ValueError(f"out overlaps itself: two cells share memory (shape {array.shape}, strides {array.strides})")
     if len(out) == 2 and _overlap(*out):
         raise ValueError("out: its two arrays overlap each other")
+    return out
 
 
 def _overlap(a: Array, b: Array) -> bool:
@@ -293,6 +305,8 @@ def _overlaps_itself(array: Array) -> bool:
     if array.flags.c_contiguous or array.flags.f_contiguous:
         return False
     steps = sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    if sum(stride * (n - 1) for stride, n in steps) + array.itemsize < array.nbytes:
+        return array.size > 0  # more cells than the memory from the first to the last one holds
     if steps and steps[0][0] < array.itemsize:
         return True
     reach = array.itemsize
@@ -353,7 +367,10 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     """To every cell alike: the sum, over the windows that cover a cell, of their gradients over their divisors."""
     accumulate, divides = DTYPES[types.cell].sum, reduction.row.divides
     grad = empty_like(x, x.shape, numpy_dtype(types.cell))
-    if g.size and all(_few(axis) for axis in geometry.axes):
+    if not g.size:  # nor is there anything to count, of axes that may be long
+        grad[...] = 0
+        return grad
+    if all(_few(axis) for axis in geometry.axes):
         axes, divisor, uniform = _axes(geometry, reduction)
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
         sums = ROWS["down", accumulate], ROWS["along", accumulate]
@@ -451,15 +468,14 @@ def check_windows(indices: Array, layout: Layout, geometry: Geometry) -> None:
 def _outside(given: Any, layout: Layout, sizes: tuple[int, ...]) -> NoReturn:
     where = _first_wrong(given, layout, whole(layout, given.shape, sizes))
     raise IndexError(
-        f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
-        f"outside [-1, {prod(sizes)}), the output's plane"
+        f"indices[{', '.join(map(str, where))}] = {int(given[where])}: outside [-1, {prod(sizes)}), the output's plane"
     )
 
 
 def _misplaced(given: Any, layout: Layout, geometry: Geometry) -> NoReturn:
     where = _first_wrong(given, layout, geometry)
     raise IndexError(
-        f"indices[{', '.join(map(str, where))}] = {int(given.view(np.ndarray)[where])}: "
+        f"indices[{', '.join(map(str, where))}] = {int(given[where])}: "
         f"neither -1 nor a cell of the window at {tuple(where[i] for i in layout.pooled)}"
     )
 

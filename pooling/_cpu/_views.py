@@ -76,12 +76,18 @@ def fits(shape: tuple[int, ...], itemsize: int) -> None:
 
 
 def _available() -> int:
-    """Bytes of memory that can be had without swapping, as far as the system tells."""
+    """Bytes of memory that can be had without swapping and within the process's own limit, as far as the system tells."""
     try:
+        import resource
+
         with open("/proc/meminfo") as facts:
-            return next(int(line.split()[1]) << 10 for line in facts if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
+            free = next(int(line.split()[1]) << 10 for line in facts if line.startswith("MemAvailable"))
+        with open("/proc/self/statm") as facts:
+            used = int(facts.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, StopIteration):
         return 2**63
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return free if limit == resource.RLIM_INFINITY else min(free, limit - used)
 
 
 def empty_like(like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from pooling._geometry import CACHED, Axis, cached
+from pooling._geometry import CACHED, LIMIT, Axis, cached
 
 Parts = tuple[mx.array, ...]
 Step = Callable[[Parts], Parts]
@@ -84,6 +84,10 @@ def padded(parts: Parts, at: int, before: int, after: int, values: Sequence[Any]
     """With cells of the given values before and after."""
     if not before and not after:
         return parts
+    if (size := before + parts[0].shape[at] + after) >= LIMIT:
+        raise ValueError(
+            f"padding makes an axis of {size} cells out of {parts[0].shape[at]}: on MLX every axis must be below 2**31"
+        )
     ends = [filled(parts, at, count, values) if count else () for count in (before, after)]
     return joined([piece for piece in (ends[0], parts, ends[1]) if piece], at)
 
