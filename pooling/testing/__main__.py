@@ -109,8 +109,8 @@ def refuse(sentence: str) -> int:
 
 def examine_function(target: str, given: Given) -> int:
     """Asks somebody's function and prints the report."""
-    report, asked, deaths, total = Report(target, given.limit), None, 0, 1
-    done = 0
+    report, asked = Report(target.rpartition(":")[2].rpartition(".")[2], given.limit), None
+    done, total, deaths = 0, 1, 0
     while done < total and deaths < DEATHS:
         try:
             for step in apart(outcomes, target, given, done):
@@ -128,7 +128,7 @@ def examine_function(target: str, given: Given) -> int:
                 return refuse(f"--function {target}: {death}")
             deaths, done = deaths + 1, done + 1
             again = f"python -m pooling.testing --function {target} --call {asked.function} --name {asked.name}"
-            text = failure(asked, [("raised", str(death))], Asked(target.partition(":")[2], asked.plain, again))
+            text = failure(asked, [("raised", str(death))], Asked(report.name, asked.plain, again))
             report.add(Outcome(asked, text, None))
     print(report)
     if done < total:

@@ -113,7 +113,8 @@ class Function:
         again = asked_of(golden).again
         if self.target is not None:
             other = "" if golden.function == "pool" else f"--call {golden.function} "
-            again = f"python -m pooling.testing --function {self.target} {other}--name {golden.name}"
+            spelled = "--spelled " if self._spelled else ""
+            again = f"python -m pooling.testing --function {self.target} {spelled}{other}--name {golden.name}"
         return Asked(self.name, self.arguments(golden), again)
 
     def fault(self, golden: Golden, drawn: bool = True) -> str | None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import oracle
 from .cases import FLOATS, Array, Case, letters_of, relayout
 from .compare import differing
 from .golden import INDEXED, Golden
@@ -89,7 +88,8 @@ def _cell(golden: Golden, part: str, got: Array, want: Array, wrong: Array, draw
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
     letters = letters_of(golden.layout, want.ndim)
     named = ", ".join(f"{letter} {i}" for letter, i in zip(letters, at, strict=True))
-    lines = [("differ", f"{np.count_nonzero(wrong):,} of {wrong.size:,} {part}; the first one at {at}: {named}")]
+    cells = "gradients" if part == "gradient" else part
+    lines = [("differ", f"{np.count_nonzero(wrong):,} of {wrong.size:,} {cells}; the first one at {at}: {named}")]
     a, b = want[at], got[at]
     if not drawn:
         return [*lines, ("expected", _text(a)), ("got", _text(b) + _apart(golden, part, a, b, at))]
@@ -157,15 +157,16 @@ def _shortened(size: int, inside: Sequence[int], edges: Sequence[int] = ()) -> l
     return chosen
 
 
-def _taps(golden: Golden, axis: int, o: int) -> list[Entry]:
-    """The taps of a window on one axis."""
+def _taps(golden: Golden, axis: int, o: int, kept: int | None) -> list[Entry]:
+    """The taps of a window on one axis; one on the cell kept is not left out."""
     window = golden.windows[axis][o]
+    keep = [j for j, i in window.taps if i == kept]
     if not golden.axes:
         cells = [i for _, i in window.taps]
-        return [Entry(None if j is None else cells[j]) for j in _shortened(len(cells), range(len(cells)))]
+        return [Entry(None if j is None else cells[j]) for j in _shortened(len(cells), range(len(cells)), keep)]
     given = golden.axes[axis]
     start = o * given.s - given.before
-    positions = _shortened(given.k, [j for j, _ in window.taps], (window.padded - 1, window.padded))
+    positions = _shortened(given.k, [j for j, _ in window.taps], (window.padded - 1, window.padded, *keep))
 
     def entry(j: int | None) -> Entry:
         if j is None:
@@ -217,14 +218,17 @@ def _window(golden: Golden, place: tuple[int, ...], part: str, want: Any, got: A
     n, *out, c = place
     letters = letters_of("channels_last", len(place))[1:-1]
     plane = relayout(golden.views["x"], "channels_last", golden.layout)[n, ..., c]
-    entries = [_taps(golden, axis, o) for axis, o in enumerate(out)]
-    marks: dict[tuple[int, ...], str] = {}
+    index = int(golden.chosen[place]) if golden.mode in INDEXED else -1
+    marks = {_at(got, plane): "<>"} if part == "indices" else {}
+    marks[_at(index, plane)] = "[]"
+    marks.pop((), None)
+    kept = _at(index, plane) or (None,) * len(out)
+    entries = [_taps(golden, axis, o, cell) for axis, (o, cell) in enumerate(zip(out, kept, strict=True))]
     told = _text(want), _text(got) + apart
     if part == "indices":
-        for index, mark in ((int(got), "<>"), (int(want), "[]")):
-            if 0 <= index < plane.size:
-                marks[tuple(int(i) for i in np.unravel_index(index, plane.shape))] = mark
         told = _pointed(want, plane, letters, "[]"), _pointed(got, plane, letters, "<>")
+    elif index >= 0:
+        told = f"[{told[0]}]", told[1]
 
     def value(at: tuple[int, ...]) -> str:
         mark = marks.get(at, "  " if marks else "")
@@ -234,11 +238,17 @@ def _window(golden: Golden, place: tuple[int, ...], part: str, want: Any, got: A
     return [*lines, ("expected", told[0]), ("got", told[1])]
 
 
+def _at(index: Any, plane: Array) -> tuple[int, ...]:
+    """The cell of a flat index; () for none."""
+    inside = 0 <= int(index) < plane.size
+    return tuple(int(i) for i in np.unravel_index(int(index), plane.shape)) if inside else ()
+
+
 def _pointed(index: Any, plane: Array, letters: str, mark: str) -> str:
     """Which cell an index points to."""
-    if not 0 <= int(index) < plane.size:
+    at = _at(index, plane)
+    if not at:
         return f"{index}, which is no cell" if index == -1 else f"{index}, outside the plane of {plane.size:,} cells"
-    at = np.unravel_index(int(index), plane.shape)
     where = ", ".join(f"{letter} {i}" for letter, i in zip(letters, at, strict=True))
     return f"{index}, the cell at {where}: {mark[0]}{_text(plane[at])}{mark[1]}"
 
@@ -273,7 +283,7 @@ def _covering(golden: Golden, place: tuple[int, ...], part: str, want: Any, got:
         [o for o, window in enumerate(golden.windows[axis]) if i in {at for _, at in window.taps}] for axis, i in enumerate(cell)
     ]
     entries = [[Entry(None if j is None else found[j]) for j in _shortened(len(found), range(len(found)))] for found in covering]
-    chosen = _choosing(golden, n, c)
+    chosen = golden.chosen[n, ..., c] if golden.mode in INDEXED else None
     flat = int(np.ravel_multi_index(cell, views["x"].shape))
 
     def value(at: tuple[int, ...]) -> str:
@@ -286,15 +296,6 @@ def _covering(golden: Golden, place: tuple[int, ...], part: str, want: Any, got:
     drawn = _table(letters, entries, value) if all(covering) else "none covers it"
     lines = [("x", f"{_text(views['x'][tuple(cell)])} at this cell"), ("windows", f"{own}:\n{drawn}")]
     return [*lines, ("expected", _text(want)), ("got", _text(got) + apart)]
-
-
-def _choosing(golden: Golden, n: int, c: int) -> Array | None:
-    """For max and min: the cell that each window of a plane chose."""
-    if golden.mode not in INDEXED:
-        return None
-    x = relayout(golden.views["x"], "channels_last", golden.layout)
-    arguments = {**golden.arguments, "layout": "channels_last", "return_indices": True}
-    return np.asarray(getattr(oracle, golden.function.removesuffix("_backward"))(x, **arguments)[1][n, ..., c])
 
 
 def _unpooled(golden: Golden, place: tuple[int, ...], part: str, want: Any, got: Any, apart: str) -> Lines:

@@ -301,6 +301,11 @@ class Golden:
             found = _forward(self.question)[: 1 + self.indices]
         return tuple(np.array(relayout(array, self.layout), order="C") for array in found)
 
+    @property
+    def chosen(self) -> Array:
+        """Of max and min: the index of each window, channels_last."""
+        return _forward(self.question)[1]
+
     def bound(self, working: Working = DOUBLE) -> Array | None:
         """How far each cell may be from the expected one; None where it must be ==."""
         if self.mode != "lp":
