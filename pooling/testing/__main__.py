@@ -18,6 +18,7 @@ import numpy as np
 
 import pooling
 
+from . import corpus
 from .apart import Died, apart
 from .ask import Verdict, answers, reasons
 from .golden import QUICK, TYPES, questions
@@ -107,6 +108,9 @@ def refuse(sentence: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; the result is the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ("export", "verify"):
+        return corpus.main(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m pooling.testing",
         description="Asks a backend every named case, in every mode, element type and layout, forward, with indices and "
