@@ -18,6 +18,7 @@ import numpy as np
 
 import pooling
 
+from . import corpus
 from .apart import Died, apart
 from .ask import Verdict, answers, reasons
 from .check import LIMIT, Given, Outcome, Report, outcomes
@@ -138,9 +139,13 @@ def examine_function(target: str, given: Given) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; the result is the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ("export", "verify"):
+        return corpus.main(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m pooling.testing",
         description="Asks a backend, or a function of yours, the named cases, and compares every cell with the oracle's.",
+        epilog="Cases as files, for kernels in other languages: python -m pooling.testing export DIR, or verify DIR.",
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--backend", metavar="NAME", help="cpu; mlx, for all that can run here; or mlx:ops ...")
