@@ -58,10 +58,14 @@ LAYERS = {
         ("pooling", "pooling._api", "pooling.functional", "pooling.nn", "pooling.mlx_nn"), (*FACTS, "pooling._backends")
     ),
     "command line": Layer(("pooling.__main__", "pooling._demo"), (*PUBLIC, "numpy", "PIL")),
-    "testing": Layer(tuple(f"pooling.testing{name}" for name in ("", ".oracle", ".cases", ".compare")), ("numpy", "ml_dtypes")),
+    "answers": Layer(tuple(f"pooling.testing.{name}" for name in ("oracle", "cases", "compare")), ("numpy", "ml_dtypes")),
+    "testing": Layer(
+        tuple(f"pooling.testing{name}" for name in ("", ".golden", ".call", ".draw", ".check")),
+        ("pooling", "pooling.testing.*", "numpy"),
+    ),
     "testing command": Layer(
-        tuple(f"pooling.testing.{name}" for name in ("__main__", "check", "apart")),
-        ("pooling", "pooling.testing.*", "numpy", "ml_dtypes", "mlx"),  # mlx where it is installed: for its own arrays
+        tuple(f"pooling.testing.{name}" for name in ("__main__", "ask", "apart")),
+        ("pooling", "pooling.testing", "pooling.testing.*", "numpy", "ml_dtypes", "mlx"),  # mlx where it is installed
     ),
     "bench": Layer(("bench.*",), (*PUBLIC, "numpy", "ml_dtypes", "pytest", "matplotlib", *BENCH, *RIVALS)),
 }

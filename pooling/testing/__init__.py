@@ -1,7 +1,8 @@
 """For anyone who writes a pooling kernel: what the answers are, and problems to ask.
 
-`oracle` pools NumPy arrays by the definition; `CASES`, `ADAPTIVE_CASES` and `UNPOOL_CASES` are named problems; `data`
-makes arrays for them; `agree` compares.
+`check` asks a function of yours every case and draws what differs; `cases` lists them, each a `Golden`. Below that,
+`oracle` pools NumPy arrays by the definition; `CASES`, `ADAPTIVE_CASES` and `UNPOOL_CASES` are the named problems that
+cases are made of; `data` makes arrays for them; `agree` compares.
 
 >>> case = next(case for case in CASES if case.name == "ceil_overhang_divisor")
 >>> x = data(case.x_shape, "float32", seed=1)
@@ -22,17 +23,26 @@ from .cases import (
     data,
     relayout,
 )
+from .check import Report, check
 from .compare import agree, first_difference, lp_bound, lp_gradient_bound, within
+from .golden import FEATURES, FUNCTIONS, Golden, Mismatch, cases
 
 __all__ = [
     "ADAPTIVE_CASES",
     "CASES",
+    "FEATURES",
+    "FUNCTIONS",
     "KINDS",
     "UNPOOL_CASES",
     "AdaptiveCase",
     "Case",
+    "Golden",
+    "Mismatch",
+    "Report",
     "UnpoolCase",
     "agree",
+    "cases",
+    "check",
     "data",
     "first_difference",
     "lp_bound",

@@ -19,7 +19,8 @@ import numpy as np
 import pooling
 
 from .apart import Died, apart
-from .check import QUICK, TYPES, Verdict, answers, questions, reasons
+from .ask import Verdict, answers, reasons
+from .golden import QUICK, TYPES, questions
 
 LINE = "{:<11} {:>14} {:>11} {:>9} {:>9} {:>8} {:>8}  {}"
 HEADINGS = ("backend", "cells compared", "differ", "calls", "refused", "failed", "seconds", "device")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .cases import FLOATS
 from .oracle import F32, F64, Array
 
 
@@ -31,6 +32,20 @@ def within(got: Array, want: Array, bound: Array) -> bool:
     with np.errstate(invalid="ignore"):
         near = np.abs(got.astype(F64) - want.astype(F64)) <= bound
     return bool(np.all(near | (got == want) | ((got != got) & (want != want))))
+
+
+def differing(got: Array, want: Array, bound: Array | None = None, flushes: bool = False) -> Array:
+    """Which cells are wrong; all, and at least one, where the shape or the type is."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return np.ones(want.shape or 1, np.bool) if want.size else np.ones(1, np.bool)
+    same = (got == want) | ((got != got) & (want != want))
+    with np.errstate(all="ignore"):
+        if bound is not None:
+            same |= np.abs(got.astype(F64) - want.astype(F64)) <= bound
+        if flushes and want.dtype.name in FLOATS:
+            _, exponent = FLOATS[want.dtype.name]
+            same |= (got == 0) & (np.abs(want.astype(F64)) < 2.0 ** (1 - exponent))
+    return np.asarray(~same)
 
 
 # How far an lp result may be from the oracle's. Nothing else needs a bound.
