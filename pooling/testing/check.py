@@ -89,7 +89,7 @@ def check(fn: Callable[..., Any], *, limit: int = LIMIT, spelled: bool = False, 
     return ask(function, limit=limit, **filters)
 
 
-def ask(function: Function, *, limit: int = LIMIT, **filters: Any) -> Report:
+def ask(function: Function, /, *, limit: int = LIMIT, **filters: Any) -> Report:
     """As check, of a Function."""
     report = Report(function.name, limit=limit)
     for golden in selected(function, **filters):
@@ -106,7 +106,7 @@ def ask(function: Function, *, limit: int = LIMIT, **filters: Any) -> Report:
     return report
 
 
-def selected(function: Function, **filters: Any) -> list[Golden]:
+def selected(function: Function, /, **filters: Any) -> list[Golden]:
     """The cases to ask, the simplest first."""
     found = cases(**{"dtype": "float32", **filters})
     if not found:
