@@ -1,10 +1,17 @@
-"""How the tests are shared out between processes, where pytest-xdist runs them."""
+"""How much is drawn where nothing else is said, and how the tests are shared out between processes by pytest-xdist."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import hypothesis
 import pytest
+
+# `--hypothesis-profile=long`, or the environment variable, draws for hours, and other calls each time.
+hypothesis.settings.register_profile("quick", max_examples=150, deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,73 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import fuzz
 import hypothesis
 import numpy as np
 import pytest
-from agreement import BACKENDS, FLOATS, LAYOUTS, backward_bound, check, forward_bound, refused
+from agreement import BACKENDS, FLOATS, backward_bound, check, forward_bound, refused
 from hypothesis import strategies as st
+from strategies import COUNTS, giant_axes, problems
 
 import pooling
 from pooling._dtypes import DTYPES
 from pooling.testing import data, oracle, relayout
 
-hypothesis.settings.register_profile("quick", max_examples=150, deadline=None, derandomize=True, database=None)
-hypothesis.settings.register_profile("long", max_examples=20_000, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # or "long"
-
-
-@st.composite
-def axes(draw, cells):
-    """One axis: size, kernel, stride, padding, dilation; the effective kernel fits the padded size."""
-    n = draw(st.integers(1, cells))
-    dilation = draw(st.integers(1, 4))
-    kernel = draw(st.integers(1, max(1, min(2 * n, 70) // dilation)))
-    extent = dilation * (kernel - 1) + 1
-    before, after = draw(st.integers(0, extent - 1)), draw(st.integers(0, extent - 1))
-    if n + before + after < extent:
-        after = extent - 1
-        before = max(before, min(extent - 1, extent - n - after))
-    return n, kernel, draw(st.integers(1, kernel + 3)), (before, after), dilation
-
-
-@st.composite
-def problems(draw):
-    """A shape, the arguments of a window on it, an element type and a layout."""
-    rank = draw(st.integers(1, 3))
-    columns = zip(*(draw(axes((300, 40, 12)[rank - 1])) for _ in range(rank)), strict=True)
-    sizes, kernel, stride, padding, dilation = columns
-    shape = (draw(st.integers(1, 3)), *sizes, draw(st.sampled_from((1, 2, 3, 5, 16, 17))))
-    window = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "ceil_mode": draw(st.booleans()),
-    }
-    return shape, window, draw(st.sampled_from(("channels_last", "channels_first", *LAYOUTS[rank])))
-
-
-@st.composite
-def giant_axes(draw):
-    """One axis of few cells under a window of any reach, with few outputs."""
-    n, dilation = draw(st.integers(1, 6)), draw(st.sampled_from((1, 2, 3, 7)))
-    kernel = draw(st.sampled_from((1, 2, 5, 9, 40, 700, 2**15 + 1, 2**20)))
-    extent = dilation * (kernel - 1) + 1
-    stride = draw(st.integers(1, extent))
-    needed = max(0, (draw(st.integers(1, 5)) - 1) * stride + extent - n)
-    hypothesis.assume(needed <= 2 * (extent - 1))
-    before = draw(st.integers(max(0, needed - extent + 1), min(extent - 1, needed)))
-    after = needed - before
-    return n, kernel, stride, (before, after), dilation
-
-
 MODES = st.sampled_from([(mode, {}) for mode in pooling.MODES] + [("lp", {"p": 3.0}), ("lp", {"p": np.inf})])
-COUNTS = st.fixed_dictionaries(
-    {"count_include_pad": st.booleans(), "divisor_override": st.sampled_from((None, None, None, 3, -7))}
-)
 KINDS = st.sampled_from(("real", "special", "subnormal"))
 
 
