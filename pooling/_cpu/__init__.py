@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import repeat
 from math import prod
+from operator import setitem
 from typing import Any, NoReturn
 
 import numpy as np
@@ -216,18 +219,19 @@ def pooling(
         if out is not None:
             _check_out(out, shape, wanted)
         x = _native(x)
-        if out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out):
+        apart = out is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in out)
+        if apart:
             fits(shape, size)
             result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
         else:
-            result = tuple([array.view(np.ndarray) for array in out])
+            result = tuple([array.view(np.ndarray) for array in out or ()])
         if result[0].size:
             plan_of(x, *result).run(x, *result)
         if out is None:
             return result
-        for target, source in zip(out, result, strict=True):
-            if not np.may_share_memory(target, source):
-                target.view(np.ndarray)[...] = source
+        if apart:  # both of a pair, or none: no signal is handled between calls that C makes
+            targets: list[Any] = [array.view(np.ndarray) for array in out]
+            deque(map(setitem, targets, repeat(...), result), maxlen=0)
         return out
 
     if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:
