@@ -56,7 +56,7 @@ def _axis(rng: Draw, n: int) -> tuple[int, int, tuple[int, int], int]:
 
 def _view(rng: Draw, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The same cells from memory with other strides."""
-    kind = rng.integers(0, 5)
+    kind = rng.integers(0, 7)
     axis = int(rng.integers(0, x.ndim))
     if kind == 0:
         return np.flip(np.ascontiguousarray(np.flip(x, axis)), axis)
@@ -66,6 +66,16 @@ def _view(rng: Draw, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if kind == 2:
         order = rng.permutation(x.ndim)
         return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+    if kind == 3:  # at odd addresses, where cells have one byte
+        within = (slice(1, -1),) * x.ndim
+        large = np.zeros([n + 2 for n in x.shape], x.dtype)
+        large[within] = x
+        return large[within]
+    if kind == 4:  # at no address that is a multiple of anything
+        memory = np.empty(x.nbytes + 1, np.uint8)
+        shifted = memory[1:].view(x.dtype).reshape(x.shape)
+        shifted[...] = x
+        return shifted
     return x
 
 
