@@ -244,6 +244,8 @@ def main() -> int:
         seed += 1
         if sys.stderr.isatty():
             print(f"\r{calls} of {given.calls}", end="", file=sys.stderr)
+        elif calls // 100_000 > (calls - WAYS) // 100_000:
+            print(f"  {calls} calls, up to problem {seed - 1}, {time.monotonic() - begin:.0f} s", flush=True)
     passed = time.monotonic() - begin
     print(f"{calls} calls, of problems {given.seed} to {seed - 1}, on {given.backend} agree, {passed:.0f} s", flush=True)
     return 0
