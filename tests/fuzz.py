@@ -9,6 +9,7 @@ error is the result. The first call that differs is printed as a line that repea
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from math import prod
@@ -230,10 +231,15 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=10_000, help=f"at least so many: a problem is asked in {WAYS} ways")
     parser.add_argument("--seed", type=int, default=0, help="of the first problem; each takes the next one")
     parser.add_argument("--backend", default="cpu")
+    parser.add_argument(
+        "--note", default=os.devnull, help="a file for the number of the present problem: a process may die of it"
+    )
     given = parser.parse_args()
     begin = time.monotonic()
-    seed, calls = given.seed, 0
+    seed, calls, note = given.seed, 0, os.open(given.note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     while calls < given.calls:
+        os.lseek(note, 0, os.SEEK_SET)
+        os.write(note, b"%-20d" % seed)
         call = drawn(seed)
         try:
             calls += run(call, given.backend)
