@@ -231,9 +231,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=10_000, help=f"at least so many: a problem is asked in {WAYS} ways")
     parser.add_argument("--seed", type=int, default=0, help="of the first problem; each takes the next one")
     parser.add_argument("--backend", default="cpu")
-    parser.add_argument(
-        "--note", default=os.devnull, help="a file for the number of the present problem: a process may die of it"
-    )
+    parser.add_argument("--note", default=os.devnull, help="a file for the present problem: a process may die of it")
     given = parser.parse_args()
     begin = time.monotonic()
     seed, calls, note = given.seed, 0, os.open(given.note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
