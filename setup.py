@@ -1,6 +1,7 @@
 """Builds the extension modules: writes the row loops from the tables, then compiles them.
 
 POOLING_DEBUG=1    bounds checks in the nest, no optimisation
+POOLING_SANITIZE=1 the address and the undefined behaviour sanitizer, which end the process at their first finding
 POOLING_BUILD_ISA  the instruction sets to build the row loops for, as "baseline,v3" (all that the compiler knows)
 POOLING_OPENMP=0   no threads inside the kernels (also what happens where the compiler has no OpenMP)
 """
@@ -33,6 +34,7 @@ LEVELS = {
 }
 CPU = Path("pooling/_cpu")
 DEBUG = os.environ.get("POOLING_DEBUG", "0") == "1"
+SANITIZE = os.environ.get("POOLING_SANITIZE", "0") == "1"
 OPENMP = os.environ.get("POOLING_OPENMP", "1") == "1"
 
 
@@ -166,8 +168,8 @@ def extension(name: str, source: Path, *flags: str, **macros: str) -> Extension:
         [str(source)],
         include_dirs=[str(CPU), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros.items()],
-        extra_compile_args=[*exact, *flags],
-        extra_link_args=openmp,
+        extra_compile_args=[*exact, *sanitizers, *flags],
+        extra_link_args=[*openmp, *sanitizers],
     )
 
 
@@ -199,6 +201,8 @@ def levels(rows: Extension) -> list[Extension]:
 
 exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-tautological-compare"]
 exact = [flag for flag in (*(["-O1", "-g", "-DPOOLING_DEBUG"] if DEBUG else ["-O3", "-g0"]), *exact) if compiles([flag])]
+sanitizers = ["-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+sanitizers = sanitizers if SANITIZE else []
 openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
 rows, *others = translated("_rows", "_nest", "_back")

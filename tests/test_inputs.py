@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -520,72 +517,6 @@ def test_out_of_cells_that_interlock_without_overlap():
         records = np.zeros((2, 4, 3, 5), dtype)
         pooling.pool(x, "max", 2, return_indices=True, out=(records["value"], records["index"]))
         check((records["value"].copy(), records["index"].copy()), pooling.pool(x, "max", 2, return_indices=True))
-
-
-# ---- threads and processes -----------------------------------------------------------------------------------
-
-
-def work(mode):
-    """One result of each kind, of arrays large enough for threads."""
-    x, like = data((4, 60, 61, 17), "float32", 1), {"layout": "channels_first"}
-    options = {"return_indices": True} if mode in ("max", "min") else {}
-    results = [pooling.pool(x, mode, 3, 2, 1, **options), pooling.pool(x, mode, 9, 1, 4, **like)]
-    results.append(pooling.adaptive_pool(x, mode, 7))
-    y = results[0][0] if options else results[0]
-    results.append(pooling.pool_backward(y, x, mode, 3, 2, 1))
-    if options:
-        results.append(pooling.pool_backward(y, x, mode, 3, 2, 1, indices=results[0][1]))
-        results.append(pooling.max_unpool(y, results[0][1], 3, 2, 1, output_size=(60, 61)))
-    return [part.tobytes() for result in results for part in (result if isinstance(result, tuple) else (result,))]
-
-
-@pytest.fixture
-def threads():
-    before = pooling.get_num_threads()
-    yield
-    pooling.set_num_threads(before)
-
-
-@pytest.mark.parametrize("mode", pooling.MODES)
-def test_thread_counts_give_the_same_bits(mode, threads):
-    results = []
-    for n in (1, 2, 7):
-        pooling.set_num_threads(n)
-        assert pooling.get_num_threads() == (n if pooling.cpu_info()["openmp"] == "yes" else 1)
-        results.append(work(mode))
-    assert results[0] == results[1] == results[2]
-
-
-def test_calls_from_many_threads_agree(threads):
-    pooling.set_num_threads(2)
-    jobs = [mode for mode in pooling.MODES for _ in range(8)]
-    alone = {mode: work(mode) for mode in pooling.MODES}
-    with ThreadPoolExecutor(8) as executor:
-        for mode, results in zip(jobs, executor.map(work, jobs), strict=True):
-            assert results == alone[mode], mode
-
-
-FORK = """
-import os, sys
-import numpy as np, pooling
-pooling.set_num_threads(4)
-x = np.arange(4 * 100 * 100 * 16, dtype=np.float32).reshape(4, 100, 100, 16)
-y, i = pooling.pool(x, "max", 3, 2, return_indices=True)
-g = pooling.pool_backward(y, x, "max", 3, 2)
-child = os.fork()
-if child == 0:
-    pooling.set_num_threads(4)
-    again = pooling.pool(x, "max", 3, 2, return_indices=True), pooling.pool_backward(y, x, "max", 3, 2, indices=i)
-    same = (again[0][0] == y).all() and (again[0][1] == i).all() and (again[1] == g).all()
-    os._exit(0 if same and pooling.get_num_threads() >= 1 else 3)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert (pooling.pool(x, "max", 3, 2) == y).all()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_after_threads_does_not_hang():
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
 
 
 def test_agree_sees_a_difference():

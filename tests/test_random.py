@@ -87,6 +87,6 @@ def test_adaptive_pool(backend, axes, row, dtype, seed):
 
 @pytest.mark.parametrize("first", range(0, 3000, 300))
 def test_whole_calls(first):
-    """Calls that are larger than the other tests', on views and into views; `python tests/fuzz.py` draws more of them."""
+    """Calls that are larger than the other tests', in several ways each; `python tests/fuzz.py` draws more of them."""
     for seed in range(first, first + 300):
         fuzz.run(fuzz.drawn(seed), "cpu")

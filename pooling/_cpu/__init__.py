@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import repeat
 from math import prod
+from operator import setitem
 from typing import Any, NoReturn
 
 import numpy as np
@@ -224,7 +227,8 @@ def pooling(
     def pool(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
         given = None if out is None else _checked_out(out, shape, wanted)
         x = _native(x)
-        if given is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in given):
+        apart = given is None or any(np.may_share_memory(x, array) or not array.flags.aligned for array in given)
+        if given is None or apart:
             fits(shape, size)
             result = tuple([empty_like(x, shape, dtype) for dtype in wanted])
         else:
@@ -233,9 +237,9 @@ def pooling(
             plan_of(x, *result).run(x, *result)
         if out is None or given is None:
             return result
-        for target, source in zip(given, result, strict=True):
-            if target is not source:
-                target[...] = source
+        if apart:  # both of a pair, or none: no signal is handled between calls that C makes
+            targets: list[Any] = list(given)
+            deque(map(setitem, targets, repeat(...), result), maxlen=0)
         return out
 
     if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:

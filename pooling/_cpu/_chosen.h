@@ -72,12 +72,20 @@ POOLING_INLINE void narrow_bytes(void* dst, __m256i x) {
 #define POOLING_NARROW_BYTES(dst, x, T) (dst) = POOLING_CONVERT(x, T)
 #endif
 
+/* Cells of so many bits that stand for whole runs of smaller ones: of any type, at any address. */
+#ifdef __GNUC__
+#define POOLING_LOOSE(BITS) typedef uint##BITS##_t loose##BITS __attribute__((aligned(1), may_alias));
+#else
+#define POOLING_LOOSE(BITS) typedef uint##BITS##_t loose##BITS;
+#endif
+
 /* dst = every step'th cell of src, n of them; nothing is read behind the last one. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define POOLING_PAIR(BITS)                                                                                               \
-    typedef uint##BITS##_t pooling_half##BITS __attribute__((vector_size(16), aligned(BITS / 8), may_alias));            \
-    POOLING_INLINE void every_pair_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, int from) {                    \
-        const pooling_half##BITS low = *(const pooling_half##BITS*)src, high = *(const pooling_half##BITS*)(src + 128 / BITS); \
+    POOLING_LOOSE(BITS)                                                                                                  \
+    typedef uint##BITS##_t pooling_half##BITS __attribute__((vector_size(16), aligned(1), may_alias));                   \
+    POOLING_INLINE void every_pair_##BITS(void* dst, const void* src, int from) {                                        \
+        const pooling_half##BITS low = ((const pooling_half##BITS*)src)[0], high = ((const pooling_half##BITS*)src)[1];  \
         pooling_half##BITS which;                                                                                        \
         int j;                                                                                                           \
         for (j = 0; j < 128 / BITS; j++) which[j] = (uint##BITS##_t)(2 * j + from);                                      \
@@ -85,14 +93,15 @@ POOLING_INLINE void narrow_bytes(void* dst, __m256i x) {
     }
 #else
 #define POOLING_PAIR(BITS)                                                                                               \
-    POOLING_INLINE void every_pair_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, int from) {                    \
+    POOLING_LOOSE(BITS)                                                                                                  \
+    POOLING_INLINE void every_pair_##BITS(void* dst, const void* src, int from) {                                        \
         int j;                                                                                                           \
-        for (j = 0; j < 128 / BITS; j++) dst[j] = src[2 * j + from];                                                     \
+        for (j = 0; j < 128 / BITS; j++) ((loose##BITS*)dst)[j] = ((const loose##BITS*)src)[2 * j + from];               \
     }
 #endif
 #define POOLING_SPLIT(BITS)                                                                                              \
     POOLING_PAIR(BITS)                                                                                                   \
-    POOLING_INLINE void split_##BITS(uint##BITS##_t* dst, const uint##BITS##_t* src, Py_ssize_t step, Py_ssize_t n) {    \
+    POOLING_INLINE void split_##BITS(loose##BITS* dst, const loose##BITS* src, Py_ssize_t step, Py_ssize_t n) {          \
         const Py_ssize_t lanes = 8 * POOLING_VECTOR / BITS, half = 128 / BITS;                                           \
         Py_ssize_t i;                                                                                                    \
         if (step == 2 && n > lanes) {                                                                                    \
@@ -171,10 +180,10 @@ static inline void split_row(char* dst, const char* src, const split_t* s, Py_ss
         char* to = dst + k * s->dst_slot * size + s->entry[k] * bytes;
         const char* from = src + s->first[k] * bytes;
         if (step == 1) memcpy(to, from, n * bytes);
-        else if (bytes == 4) split_32((uint32_t*)to, (const uint32_t*)from, step, n);
-        else if (bytes == 8) split_64((uint64_t*)to, (const uint64_t*)from, step, n);
-        else if (bytes == 2) split_16((uint16_t*)to, (const uint16_t*)from, step, n);
-        else if (bytes == 1) split_8((uint8_t*)to, (const uint8_t*)from, step, n);
+        else if (bytes == 4) split_32((loose32*)to, (const loose32*)from, step, n);
+        else if (bytes == 8) split_64((loose64*)to, (const loose64*)from, step, n);
+        else if (bytes == 2) split_16((loose16*)to, (const loose16*)from, step, n);
+        else if (bytes == 1) split_8((loose8*)to, (const loose8*)from, step, n);
         else if (bytes <= 16) split_runs(to, from, step * bytes, n, bytes, 16);
         else split_runs(to, from, step * bytes, n, bytes, 32);
     }
