@@ -60,7 +60,7 @@ def around(row):
 def asked(row, function):
     """The simplest calls first; those of 2**31 cells only where they are named: a mistake there may count up to that."""
     huge = "huge" in row.case
-    return [golden for golden in selected(function, **around(row)) if huge or "huge" not in golden.features]
+    return [golden for golden in selected(function, around(row)) if huge or "huge" not in golden.features]
 
 
 def test_there_are_enough():
