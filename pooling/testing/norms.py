@@ -100,16 +100,19 @@ def _search(cells: int, ends: Sequence[set[tuple[int, ...]]], p: float, largest:
 Problem = tuple[dict[str, Array], tuple[Array]]  # the arrays of a call, and what it must give
 
 
-def forward(function: str, shape: Sequence[int], window: Mapping[str, Any], dtype: str, p: float) -> Problem | None:
+def forward(
+    function: str, shape: Sequence[int], window: Mapping[str, Any], dtype: str, p: float, result: str | None = None
+) -> Problem | None:
     """x of this channels_last shape and type, and the norms of its windows; None where the type is too narrow for any.
 
-    function: "pool" or "adaptive_pool". window: its arguments but mode and p.
+    function: "pool" or "adaptive_pool". window: its arguments but mode and p. result: the dtype of the norms, if
+    another one is asked for.
 
     >>> arrays, (norms,) = forward("pool", (1, 4, 4, 1), {"kernel": 2, "stride": 1}, "float32", 2.0)
     >>> bool(np.all(norms**2 == oracle.pool(arrays["x"] ** 2, "sum", 2, 1)))
     True
     """
-    result = "float32" if np.zeros(0, dtype).dtype.kind in "biu" else dtype
+    result = result or ("float32" if np.zeros(0, dtype).dtype.kind in "biu" else dtype)
     for cells, norms in _problems(function, shape, window, dtype, p):
         if _holds(norms, result):
             return {"x": cells.astype(dtype)}, (norms.astype(result),)
