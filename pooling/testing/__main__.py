@@ -18,6 +18,7 @@ import numpy as np
 
 import pooling
 
+from . import corpus
 from .apart import Died, apart
 from .ask import Verdict, answers, reasons
 from .check import LIMIT, Given, Outcome, Report, outcomes
@@ -138,6 +139,9 @@ def examine_function(target: str, given: Given) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; the result is the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ("export", "verify"):
+        return corpus.main(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m pooling.testing",
         description="Asks a backend, or a function of yours, the named cases, and compares every cell with the oracle's.",

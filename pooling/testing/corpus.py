@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import os
-import re
 import stat
 import struct
 import sys
@@ -32,11 +31,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import pooling
+
 from . import norms, oracle
 from .cases import FLOATS, AdaptiveCase, Array, Case, data, relayout
 from .golden import FEATURES, LAYOUTS, TYPES, Golden, asked, windows_of
-from .schema import SCHEMA, VERSION, fault
+from .schema import ARRAYS, SCHEMA, VERSION, fault
 
+FORWARD = ("pool", "adaptive_pool")
 EDITION = 1  # goes up when a byte of the corpus changes: a case, an array, a word
 MANIFEST, TABLE, README, SCHEMA_FILE, MARK = "manifest.json", "cases.tsv", "README.txt", "manifest.schema.json", "incomplete"
 ABOUT = f"""\
@@ -94,9 +96,9 @@ def candidates() -> Iterator[Golden]:
 def covers(golden: Golden) -> frozenset[Any]:
     """What it is in the corpus for, unless another case is.
 
-    Every function under every named geometry in every mode; every function in every mode (and every p),
-    element type and layout; and every two words together of: function, mode, rank, layout, element type,
-    data, features.
+    Every function under every named geometry in every mode, in some element type and in float32, whose max
+    and avg have both named layouts; every function in every mode (and every p), element type and layout; and
+    every two words together of: function, mode, rank, layout, element type, data, features.
     """
     question = golden.question
     power = question.mode if question.p is None else f"{question.mode}-{question.p:g}"
@@ -104,7 +106,10 @@ def covers(golden: Golden) -> frozenset[Any]:
     call = (golden.function, golden.indices)
     words = {f"function {golden.function}", f"mode {power}", f"rank {golden.rank}", f"layout {layout}"}
     words |= {f"dtype {golden.dtype}", f"data {question.kind}", *golden.features}
-    wholes = [(*call, "of", question.case.name, question.mode), (*call, "as", power, golden.dtype, layout)]
+    problem = (golden.function, question.case.name, question.mode)
+    wholes: list[Any] = [(*problem, golden.indices), (*call, power, golden.dtype, layout)]
+    if golden.dtype == "float32" and layout != "letters":  # what most kernels are written for first
+        wholes += [problem, (*problem, layout)] if question.mode in ("max", "avg") and call[0] in FORWARD else [problem]
     return frozenset([*combinations(sorted(words), 2), *wholes])
 
 
@@ -140,7 +145,7 @@ def entry_of(golden: Golden) -> Entry | None:
 
 def _norm(golden: Golden) -> Entry | None:
     question = golden.question
-    assert not question.family == "max_unpool"
+    assert question.family != "max_unpool"
     window = {name: value for name, value in question.arguments.items() if name not in ("mode", "p", "dtype")}
     p = 2.0 if question.p is None else question.p
     problem = (question.family, question.case.x_shape, window, question.dtype, p)
@@ -228,17 +233,17 @@ def npy(descr: str, shape: tuple[int, ...], cells: bytes) -> bytes:
 
 
 def archive(members: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, int]]:
-    """A zip archive of stored members, in this order; and where each one's first byte is."""
-    body, directory, places, count = b"", b"", {}, 0
+    """A zip archive of stored members, in this order; and where each one's first byte is: at a multiple of 64."""
+    body, directory, places = b"", b"", {}
     for name, content in members:
-        facts = (0, 0, EPOCH, zlib.crc32(content), len(content), len(content), len(name), 0)  # method, time, day ...
-        local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, *facts)
-        made = struct.pack("<4sHHHHHHIIIHH", b"PK\1\2", 20, 20, 0, *facts)
-        directory += made + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + name.encode("ascii")
-        body += local + name.encode("ascii")
+        pad = -(len(body) + 30 + len(name) + 6) % ALIGNED
+        extra = struct.pack("<HHH", 0xD935, 2 + pad, ALIGNED) + bytes(pad)  # Android's zipalign: readers skip it
+        facts = (20, 0, 0, 0, EPOCH, zlib.crc32(content), len(content), len(content), len(name))  # version, flags, method, time
+        directory += struct.pack("<4sH5H3I5H2I", b"PK\1\2", 20, *facts, 0, 0, 0, 0, 0, len(body)) + name.encode("ascii")
+        body += struct.pack("<4s5H3I2H", b"PK\3\4", *facts, len(extra)) + name.encode("ascii") + extra
         places[name] = len(body)
-        body, count = body + content, count + 1
-    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
+        body += content
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(places), len(places), len(directory), len(body), 0)
     return body + directory + end, places
 
 
@@ -271,7 +276,7 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, np.dtype) else value
 
 
-GEOMETRY = tuple(SCHEMA["$defs"]["case"]["properties"]["geometry"]["properties"])  # type: ignore[index]
+GEOMETRY = tuple(SCHEMA["$defs"]["case"]["properties"]["geometry"]["properties"])
 
 
 def record(entry: Entry, content: bytes, arrays: list[dict[str, Any]]) -> dict[str, Any]:
@@ -304,7 +309,6 @@ def record(entry: Entry, content: bytes, arrays: list[dict[str, Any]]) -> dict[s
 
 
 COLUMNS = ("name", "file", "function", "mode", "axes", "dtype", "data", "exact_sums")
-ARRAYS = ("x", "grad_output", "indices", "expected", "expected_indices")
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
@@ -341,3 +345,192 @@ def files() -> Iterator[tuple[str, bytes]]:
     parts = {**head, "features": {word: text for word, (text, _) in sorted(FEATURES.items())}, "files": listed}
     lines = ",\n".join(json.dumps(one, ensure_ascii=True) for one in records)  # a case is a line, for diff
     yield MANIFEST, (json.dumps(parts, ensure_ascii=True)[:-1] + f', "cases": [\n{lines}\n]}}\n').encode("ascii")
+
+
+# ---- folders -------------------------------------------------------------------------------------------------
+
+LARGEST = 2**26  # bytes; no file of a corpus comes near
+SHOWN = 20  # things wrong that are printed
+
+
+def _entries(folder: Path) -> dict[str, os.stat_result]:
+    """What lies in a folder and below, but folders: by path with slashes. Links are not followed."""
+    found = {}
+    for where, folders, names in os.walk(folder):
+        linked = [name for name in folders if (Path(where) / name).is_symlink()]
+        for name in (*names, *linked):
+            path = Path(where) / name
+            found[path.relative_to(folder).as_posix()] = path.lstat()
+    return found
+
+
+def _read(folder: Path, name: str, status: os.stat_result) -> bytes | str:
+    """The content, or why it is not read."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no plain file"
+    if status.st_size > LARGEST:
+        return f"has {status.st_size:,} bytes; no file of a corpus is that large"
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _manifest(content: bytes) -> dict[str, Any] | str:
+    """What a manifest says, or why it cannot be one."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        value = json.loads(content, parse_constant=refuse)
+        if not isinstance(value, dict) or value.get("format") != "pooling-corpus":
+            return "is no manifest of a corpus of pooling"
+        if value.get("version") != VERSION:
+            return (
+                f"is of format version {value.get('version')!r:.40}; this is pooling {pooling.__version__}, which reads {VERSION}"
+            )
+        wrong = fault(value)
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:  # of json, of int() and of UTF-8
+        return f"is no JSON: {error}"
+    return f"is not as {SCHEMA_FILE} has it: {wrong}" if wrong else value
+
+
+def verify(folder: str | os.PathLike[str]) -> list[str]:
+    """What is wrong with the corpus in a folder, a sentence each; nothing where it is, byte for byte, what export writes now.
+
+    Nothing in the folder is trusted: a file is read if it is a plain one of moderate size, and then only compared.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise Refusal(f"{folder} is no folder")
+    if not (folder / MANIFEST).exists():
+        unfinished = "; its export was not completed" if (folder / MARK).exists() else ""
+        return [f"{MANIFEST} is missing{unfinished}"]
+    content = _read(folder, MANIFEST, (folder / MANIFEST).lstat())
+    told = _manifest(content) if isinstance(content, bytes) else content
+    if isinstance(told, str):
+        return [f"{MANIFEST} {told}"]
+    listed = {one["file"]: one for one in (*told["files"], *told["cases"])}
+    here = _entries(folder)
+    wrong: dict[str, list[str]] = {MANIFEST: []}
+    if len(listed) < len(told["files"]) + len(told["cases"]):
+        wrong[MANIFEST].append("lists a file twice")
+    if told["edition"] != EDITION:
+        wrong[MANIFEST].append(f"is of edition {told['edition']}; pooling {pooling.__version__} has edition {EDITION}")
+    contents = {}
+    for name in sorted({*here, *listed} - {MANIFEST}):
+        say = wrong.setdefault(name, []).append
+        if name not in here:
+            say("is missing")
+        elif name not in listed:
+            say("is no part of the corpus")
+        elif isinstance(content := _read(folder, name, here[name]), str):
+            say(content)
+        else:
+            contents[name] = content
+            if len(content) != listed[name]["bytes"]:
+                say(f"has {len(content):,} bytes, and the manifest says {listed[name]['bytes']:,}")
+            elif sha256(content).hexdigest() != listed[name]["sha256"]:
+                say("has another SHA-256 than the manifest says")
+    _compare(contents, told, wrong)
+    return [f"{name} {'; '.join(sentences)}" for name, sentences in wrong.items() if sentences]
+
+
+def _compare(contents: Mapping[str, bytes], told: Mapping[str, Any], wrong: dict[str, list[str]]) -> None:
+    """Says where contents and manifest are not what export would write now."""
+    ours = dict(files())
+    manifest = json.loads(ours[MANIFEST])
+    records, theirs = ({one["file"]: one for one in (*of["files"], *of["cases"])} for of in (manifest, told))
+    for name in sorted({*records} | {*theirs}):
+        if name not in theirs:
+            wrong[MANIFEST].append(f"does not list {name}")
+        elif name not in records:
+            wrong[MANIFEST].append(f"lists {name}, which pooling {pooling.__version__} has not")
+        elif theirs[name] != records[name]:
+            fields = [field for field in records[name] if theirs[name].get(field) != records[name][field]]
+            wrong[MANIFEST].append(f"says something else of {name}: {', '.join(fields)}")
+        if name in records and name in contents and contents[name] != ours[name]:
+            wrong[name].append(_difference(contents[name], ours[name], records[name]))
+    if not wrong[MANIFEST] and manifest != told:
+        wrong[MANIFEST].append("says something else of features or the format")
+
+
+def _difference(got: bytes, want: bytes, record: Mapping[str, Any]) -> str:
+    """The first place where a file is not what it must be, in words."""
+    if len(got) != len(want):
+        return f"should have {len(want):,} bytes"
+    place = next(i for i, (a, b) in enumerate(zip(got, want, strict=True)) if a != b)
+    for array in record.get("arrays", ()):
+        if array["offset"] <= place < array["offset"] + array["bytes"]:
+            size = array["bytes"] // math.prod(array["shape"])
+            cell = (place - array["offset"]) // size
+            where = tuple(map(int, np.unravel_index(cell, array["shape"])))
+            start = array["offset"] + cell * size
+            held, due = (content[start : start + size][::-1].hex() for content in (got, want))
+            return f"has 0x{held} in {array['name']}{list(where)}, where the oracle gives 0x{due}"
+    return f"differs at byte {place:,}"
+
+
+def export(folder: str | os.PathLike[str]) -> str:
+    """Writes the corpus to a folder, which is made; the result is the digest.
+
+    A folder that holds anything but this corpus, or what an interrupted export left of it, is refused. The
+    manifest is written last, so that what has one is whole.
+    """
+    folder = Path(folder)
+    names = {*(entry.file for entry in chosen()), MANIFEST, TABLE, README, SCHEMA_FILE, MARK}
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(f"{folder} is no folder")
+    here = _entries(folder) if folder.exists() else {}
+    foreign = [name for name, status in here.items() if name not in names or not stat.S_ISREG(status.st_mode)]
+    if MANIFEST in here and MANIFEST not in foreign:
+        content = _read(folder, MANIFEST, here[MANIFEST])
+        foreign += [MANIFEST] if isinstance(content, str) or isinstance(_manifest(content), str) else []
+    elif here and MARK not in here:
+        foreign = foreign or sorted(here)
+    if foreign:
+        more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
+        raise Refusal(
+            f"{folder} is not empty: it holds {foreign[0]}{more}, no part of this corpus; name an empty folder or a new one"
+        )
+    (folder / "cases").mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_bytes(b"An export of the corpus was begun here and has not come to its end.\n")
+    (folder / MANIFEST).unlink(missing_ok=True)
+    content = b""
+    for name, content in files():
+        if name != MANIFEST:
+            (folder / name).write_bytes(content)
+    (folder / MARK).write_bytes(content)
+    os.replace(folder / MARK, folder / MANIFEST)
+    return sha256(content).hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    """`export DIR` and `verify DIR`; the result is the exit code.
+
+    0: done, and all is well. 1: the folder is not what export would write. 2: it cannot be done.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pooling.testing", description="The golden corpus.")
+    words = parser.add_subparsers(dest="word", required=True, metavar="export | verify")
+    words.add_parser("export", help="write the corpus").add_argument("folder", metavar="DIR", help="an empty folder or a new one")
+    words.add_parser("verify", help="compare one with what the oracle gives now").add_argument("folder", metavar="DIR")
+    given = parser.parse_args(arguments)
+    try:
+        if given.word == "export":
+            digest = export(given.folder)
+            print(f"{given.folder}: {len(chosen()):,} cases, edition {EDITION}, digest {digest}")
+            return 0
+        wrong = verify(given.folder)
+    except (Refusal, OSError) as error:
+        print(f"pooling.testing: {error}", file=sys.stderr)
+        return 2
+    for sentence in wrong[:SHOWN]:
+        print(f"{sentence:.2000}")
+    if wrong:
+        print(f"{given.folder}: {len(wrong):,} files are wrong" + (f"; {SHOWN} are shown" if len(wrong) > SHOWN else ""))
+        return 1
+    print(f"{given.folder}: {len(chosen()):,} cases, every file is what the oracle gives now")
+    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pooling
@@ -15,6 +15,7 @@ VERSION = 1  # goes up when a reader of the corpus must change
 INT64 = 2**63 - 1
 DTYPES = ["bool", *SIGNED, *UNSIGNED, *FLOATS]
 STORED = ["|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8"]
+ARRAYS = ["x", "grad_output", "indices", "expected", "expected_indices"]
 DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 COUNT = {"type": "integer", "minimum": 0, "maximum": INT64}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
@@ -113,15 +114,43 @@ SCHEMA = {
     "$defs": {"file": FILE, "case": CASE, "array": ARRAY},
 }
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
+KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool, "null": type(None)}
+Wrong = Callable[[Any, Mapping[str, Any]], bool]
+
+
+def _kind(value: Any, schema: Mapping[str, Any]) -> bool:
+    kind = schema.get("type")
+    return kind is not None and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean"))
+
+
+def _size(value: Any, schema: Mapping[str, Any]) -> bool:
+    least, most = ("minLength", "maxLength") if isinstance(value, str) else ("minItems", "maxItems")
+    return isinstance(value, str | list) and not schema.get(least, 0) <= len(value) <= schema.get(most, len(value))
+
+
+def _range(value: Any, schema: Mapping[str, Any]) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    inside = schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    return not inside or ("exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"])
+
+
+def _form(value: Any, schema: Mapping[str, Any]) -> bool:
+    return "pattern" in schema and not re.search(schema["pattern"].replace("$", r"\Z"), value)
+
+
+RULES: tuple[tuple[Wrong, str], ...] = (
+    (_kind, "which is no {type}"),
+    (lambda value, schema: "const" in schema and (value != schema["const"] or isinstance(value, bool)), "not {const!r}"),
+    (lambda value, schema: "enum" in schema and (not isinstance(value, str) or value not in schema["enum"]), "not one of {enum}"),
+    (
+        lambda value, schema: "anyOf" in schema and all(fault(value, one) for one in schema["anyOf"]),
+        "which is nothing of {anyOf}",
+    ),
+    (_size, "which is too short or too long"),
+    (_form, "which is not of the form {pattern}"),
+    (_range, "which is out of range"),
+)
 
 
 def fault(value: Any, schema: Mapping[str, Any] = SCHEMA, where: str = "the manifest") -> str | None:
@@ -130,39 +159,20 @@ def fault(value: Any, schema: Mapping[str, Any] = SCHEMA, where: str = "the mani
     >>> fault([1, "one"], {"type": "array", "items": {"type": "integer"}}, "row")
     "row[1] is 'one', which is no integer"
     """
-    schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema  # type: ignore[index]
-    kind, told = schema.get("type"), f"{where} is {repr(value)[:60]}"
-    if kind is not None and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")):
-        return f"{told}, which is no {kind}"
-    if "const" in schema and (value != schema["const"] or isinstance(value, bool)):
-        return f"{told}, not {schema['const']!r}"
-    if "enum" in schema and not (isinstance(value, str) and value in schema["enum"]):
-        return f"{told}, not one of {', '.join(schema['enum'])}"
-    if "anyOf" in schema and all(fault(value, one, where) for one in schema["anyOf"]):
-        return f"{told}, which is none of what it may be"
-    if isinstance(value, str):
-        if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
-            return f"{told}, of {len(value)} characters"
-        if "pattern" in schema and not re.search(schema["pattern"].replace("$", r"\Z"), value):
-            return f"{told}, which is not of the form {schema['pattern']}"
-    if isinstance(value, int | float):
-        if not schema.get("minimum", value) <= value <= schema.get("maximum", value) or value <= schema.get(
-            "exclusiveMinimum", value - 1
-        ):
-            return f"{told}, which is out of range"
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    for wrong, text in RULES:
+        if wrong(value, schema):
+            return f"{where} is {repr(value)[:60]}, {text.format(**schema)}"
     if isinstance(value, list):
-        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
-            return f"{where} has {len(value)} items"
-        faults = (fault(item, schema["items"], f"{where}[{i}]") for i, item in enumerate(value))
-        return next((text for text in faults if text), None)
-    if isinstance(value, dict):
+        items = [(f"{where}[{i}]", item, schema.get("items", {})) for i, item in enumerate(value)]
+    elif isinstance(value, dict):
+        absent = [name for name in schema.get("required", ()) if name not in value]
+        if absent:
+            return f"{where} has no {absent[0]!r}"
         properties, others = schema.get("properties", {}), schema.get("additionalProperties", {})
-        missing = [name for name in schema.get("required", ()) if name not in value]
-        if missing:
-            return f"{where} has no {missing[0]!r}"
-        for name, item in value.items():
-            allowed = properties.get(name, others)
-            text = f"{where} has an unknown {name!r}" if allowed is False else fault(item, allowed, f"{where}.{name}")
-            if text:
-                return text
-    return None
+        items = [(f"{where}.{name:.60}", item, properties.get(name, others)) for name, item in value.items()]
+    else:
+        return None
+    found = (f"{place} is unknown" if allowed is False else fault(item, allowed, place) for place, item, allowed in items)
+    return next(filter(None, found), None)
