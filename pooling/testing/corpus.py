@@ -23,7 +23,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
@@ -104,13 +104,17 @@ def covers(golden: Golden) -> frozenset[Any]:
     power = question.mode if question.p is None else f"{question.mode}-{question.p:g}"
     layout = golden.layout if golden.layout in LAYOUTS[:2] else "letters"
     call = (golden.function, golden.indices)
-    words = {f"function {golden.function}", f"mode {power}", f"rank {golden.rank}", f"layout {layout}"}
-    words |= {f"dtype {golden.dtype}", f"data {question.kind}", *golden.features}
+    words = (golden.function, f"mode {power}", f"rank {golden.rank}", layout, golden.dtype, f"data {question.kind}")
     problem = (golden.function, question.case.name, question.mode)
     wholes: list[Any] = [(*problem, golden.indices), (*call, power, golden.dtype, layout)]
     if golden.dtype == "float32" and layout != "letters":  # what most kernels are written for first
         wholes += [problem, (*problem, layout)] if question.mode in ("max", "avg") and call[0] in FORWARD else [problem]
-    return frozenset([*combinations(sorted(words), 2), *wholes])
+    return _pairs(words, golden.features).union(wholes)
+
+
+@cache
+def _pairs(words: tuple[str, ...], features: frozenset[str]) -> frozenset[Any]:
+    return frozenset(combinations(sorted({*words, *features}), 2))
 
 
 @lru_cache(maxsize=1)
@@ -210,7 +214,8 @@ def stored(array: Array, positive_zeros: bool) -> tuple[str, bytes]:
     """NumPy's name of the type in the file, and the cells: row-major, little-endian, every NaN the same."""
     name = array.dtype.name
     if name in NAN:
-        bits = np.array(array, order="C").view(f"u{array.dtype.itemsize}")
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
+        bits = array.view(f"u{array.dtype.itemsize}").copy()
         bits[np.isnan(array)] = NAN[name]
         if positive_zeros:
             bits[array == 0] = 0
@@ -493,9 +498,7 @@ def export(folder: str | os.PathLike[str]) -> str:
         foreign = foreign or sorted(here)
     if foreign:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
-        raise Refusal(
-            f"{folder} is not empty: it holds {foreign[0]}{more}, no part of this corpus; name an empty folder or a new one"
-        )
+        raise Refusal(f"{folder} holds {foreign[0]}{more}, no part of this corpus: name an empty folder, or a new one")
     (folder / "cases").mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_bytes(b"An export of the corpus was begun here and has not come to its end.\n")
     (folder / MANIFEST).unlink(missing_ok=True)
