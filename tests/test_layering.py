@@ -48,6 +48,7 @@ FACTS = tuple(f"pooling.{name}" for name in ("_window", "_geometry", "_layout", 
 PUBLIC = ("pooling", "pooling.functional", "pooling.nn", "pooling.testing", "pooling.testing.oracle")
 BENCH = tuple(path.stem for path in (ROOT / "bench").glob("*.py"))
 RIVALS = ("cv2", "jax", "mlx", "onnx", "onnxruntime", "openvino", "scipy", "skimage", "tinybrain", "torch")
+CORPUS = (".corpus", ".norms", ".schema")
 LAYERS = {
     "facts": Layer(FACTS[:4], FACTS),
     "facts of dtypes": Layer(FACTS[4:], ("numpy", "ml_dtypes")),
@@ -60,7 +61,7 @@ LAYERS = {
     "command line": Layer(("pooling.__main__", "pooling._demo"), (*PUBLIC, "numpy", "PIL")),
     "answers": Layer(tuple(f"pooling.testing.{name}" for name in ("oracle", "cases", "compare")), ("numpy", "ml_dtypes")),
     "testing": Layer(
-        tuple(f"pooling.testing{name}" for name in ("", ".golden", ".call", ".draw", ".mistakes", ".check")),
+        tuple(f"pooling.testing{name}" for name in ("", ".golden", ".call", ".draw", ".mistakes", ".check", *CORPUS)),
         ("pooling", "pooling.testing.*", "numpy"),
     ),
     "testing command": Layer(

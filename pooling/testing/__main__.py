@@ -145,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pooling.testing",
         description="Asks a backend, or a function of yours, the named cases, and compares every cell with the oracle's.",
+        epilog="Cases as files, for kernels in other languages: python -m pooling.testing export DIR, or verify DIR.",
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--backend", metavar="NAME", help="cpu; mlx, for all that can run here; or mlx:ops ...")

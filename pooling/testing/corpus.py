@@ -34,8 +34,8 @@ import numpy as np
 import pooling
 
 from . import norms, oracle
-from .cases import FLOATS, AdaptiveCase, Array, Case, data, relayout
-from .golden import FEATURES, LAYOUTS, TYPES, Golden, asked, windows_of
+from .cases import FLOATS, Array, data, letters_of, relayout
+from .golden import FEATURES, LAYOUTS, TYPES, Golden, asked
 from .schema import ARRAYS, SCHEMA, VERSION, fault
 
 FORWARD = ("pool", "adaptive_pool")
@@ -188,9 +188,8 @@ def exact_sums(golden: Golden, inputs: Mapping[str, Array]) -> bool:
     added = inputs["grad_output" if backward else "x"].astype(np.float64)
     if backward and mode == "avg":
         case = golden.question.case
-        assert isinstance(case, Case | AdaptiveCase)
         include, override = getattr(case, "count_include_pad", True), getattr(case, "divisor_override", None)
-        divisors = oracle._divisor(windows_of(case), include, override, np.dtype(np.float64))
+        divisors = oracle._divisor(golden.windows, include, override, np.dtype(np.float64))
         with np.errstate(all="ignore"):
             added = relayout(added, "channels_last", golden.layout) / divisors
     added = np.abs(added[np.isfinite(added)])
@@ -292,7 +291,6 @@ def record(entry: Entry, content: bytes, arrays: list[dict[str, Any]]) -> dict[s
     if golden.function == "max_unpool":
         size = relayout(entry.expected[0], "channels_last", golden.layout).shape[1:-1]
         plain = {"output_size": size}
-    axes = {"channels_last": "N{}C", "channels_first": "NC{}"}.get(golden.layout, golden.layout)
     return {
         "name": entry.name,
         "file": entry.file,
@@ -302,7 +300,7 @@ def record(entry: Entry, content: bytes, arrays: list[dict[str, Any]]) -> dict[s
         "function": golden.function,
         "mode": golden.mode,
         "rank": golden.rank,
-        "axes": axes.format({1: "L", 2: "HW", 3: "DHW"}[golden.rank]),
+        "axes": letters_of(golden.layout, golden.rank + 2),
         "dtype": golden.dtype,
         "data": entry.name.split("/")[4],
         "features": sorted(golden.features),
