@@ -80,7 +80,7 @@ def test_the_questions_of_the_backends_are_the_cases():
         {"mode": "avg"},
         {"mode": ("max", "min"), "rank": 2},
         {"rank": [1, 3], "dtype": "int8"},
-        {"layout": "channels_first", "dtype": {"float16", "float32"}},
+        {"layout": "channels_first", "dtype": ("float16", "float32")},
         {"function": "adaptive_pool_backward"},
         {"function": ("max_unpool", "pool_backward"), "layout": "HCWND"},
         {"name": "pool/pad_*/max/*/real/*"},
@@ -207,6 +207,7 @@ def test_arrays_are_new_and_contiguous():
     case = one("pool_backward/pad_both/max/float32/real/WCHN/indices", "pool_backward")
     first, second = case.arrays, case.arrays
     assert list(first) == ["grad_output", "x", "indices"]
+    assert not any(view.flags.writeable for name, view in case.views.items() if name != "indices"), "they are shared"
     for name, array in first.items():
         assert array.flags.c_contiguous and array.flags.writeable and not np.shares_memory(array, second[name])
         array[...] = 0
