@@ -45,7 +45,9 @@ def needed(golden: Golden) -> list[str]:
             return not any(map(any, value))
         if name == "dilation":
             return set(value) == {1}
-        return name in DEFAULTS and value == DEFAULTS[name]
+        if name in DEFAULTS and DEFAULTS[name] is None:  # a dtype equals None: NumPy reads it as float64
+            return value is None
+        return name in DEFAULTS and bool(value == DEFAULTS[name])
 
     implied = ("mode", "layout")
     return [*golden.views, *(name for name, value in plain.items() if name not in implied and not at_default(name, value))]

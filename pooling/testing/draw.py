@@ -270,7 +270,8 @@ def _mode(golden: Golden, out: Sequence[int]) -> str:
     if golden.mode != "avg":
         return golden.mode
     rule = {"divisor_override": "divisor_override", "count_include_pad": "the cells in the data alone"}
-    word = next((rule[word] for word in rule if word in golden.features), "the cells in the data and in the padding")
+    other = "the cells in the data and in the padding" if "padding" in golden.features else "the window's cells"
+    word = next((rule[word] for word in rule if word in golden.features), other)
     return f"avg, divided by {_divisor(golden, out)}: {word}"
 
 
@@ -307,6 +308,8 @@ def _unpooled(golden: Golden, place: tuple[int, ...], part: str, want: Any, got:
     letters = letters_of("channels_last", len(place))[1:-1]
     found = [tuple(map(int, at)) for at in np.argwhere(views["indices"] == flat)]
     cells = [f"{', '.join(f'{a} {i}' for a, i in zip(letters, at, strict=True))}: {_text(views['x'][at])}" for at in found]
-    told = "\n".join(cells) + ("\nof which the last one stays" if len(cells) > 1 else "")
+    told = "\n".join([*(["..."] if len(cells) > LONG else []), *cells[-LONG:]]) + (
+        "\nof which the last one stays" if len(cells) > 1 else ""
+    )
     return [("cells", f"of x with the index {flat}:\n{told}" if cells else f"none of x has the index {flat}, so it is 0"),
             ("expected", _text(want)), ("got", _text(got) + apart)]  # fmt: skip

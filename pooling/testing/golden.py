@@ -428,7 +428,7 @@ FEATURES: dict[str, tuple[str, Callable[[Facts], bool]]] = {
     ),
     "padding": ("padding on some side", lambda call: any(axis.before or axis.after for axis in call.axes)),
     "asymmetric": ("padding that differs by side", lambda call: any(axis.before != axis.after for axis in call.axes)),
-    "same": ("padding that is given as a word", lambda call: str(getattr(call.case, "padding", "")).startswith("same")),
+    "same": ("padding='same' or 'same_lower'", lambda call: str(getattr(call.case, "padding", "")).startswith("same")),
     "dilation": ("a dilation above 1", lambda call: any(axis.d > 1 for axis in call.axes)),
     "ceil_mode": ("ceil_mode=True", lambda call: any(axis.ceil_mode for axis in call.axes)),
     "overhang": ("a window that ends beyond the padding", lambda call: any(w.padded < w.size for w in call.every)),

@@ -233,7 +233,8 @@ def _sums(call: Call) -> Mistakes:
 
 def _norms(call: Call) -> Mistakes:
     p, cells = call.arguments.get("p", 2.0), call.gathered(np.float64)[1]
-    yield "powers without abs", lambda: call.rounded(call.each((cells**p).sum(axis=1) ** (1 / p)))
+    powers = (cells**p).sum(axis=1)
+    yield "powers without abs", lambda: call.rounded(call.each(np.sign(powers) * np.abs(powers) ** (1 / p)))
     yield "leaving out the root", lambda: call.rounded(call.each((np.abs(cells) ** p).sum(axis=1)))
     yield "the mean of the powers", lambda: call.rounded(call.each((np.abs(cells) ** p).mean(axis=1) ** (1 / p)))
 
