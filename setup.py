@@ -103,6 +103,7 @@ def row_loops() -> str:
     return Tempita.sub(
         "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in ("_rows", "_takes", "_cells", "_gradients")),
         combines=modes.COMBINES,
+        wholes=("float32", "float64"),  # what networks pool to one cell: for all types it would be a third of the code
         picks=picks,
         loads=sorted(
             {(word[mode.cell], mode.cell, mode.cell, types.cell, types.accumulate) for mode, types in reached}

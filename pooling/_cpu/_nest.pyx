@@ -293,7 +293,7 @@ cdef class Loops:
             self.streamed = <streamed_t> <size_t> rows["streamed"]
         else:
             self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]
-            self.whole = <whole_t> <size_t> rows["whole", combine, types.accumulate]
+            self.whole = <whole_t> <size_t> rows.get(("whole", combine, types.accumulate), 0)
             self.narrow = self.wide = NULL
             self.indexed = 0
 
