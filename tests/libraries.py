@@ -57,7 +57,7 @@ def torch_agrees(ours: Any, call: Call) -> None:
     if mode == "max":
         got, where = ours.pool(x, "max", **window, layout=FIRST, return_indices=True)
         suppose((where >= 0).all())  # it writes out of bounds for a window without cells
-        suppose(rank < 3 or not np.isneginf(got).any())  # where all are -inf, it takes a cell of the first plane
+        suppose(rank < 3 or not np.isneginf(got).any())  # of all -inf it forgets the depth, in channels_last_3d memory
         want, indices = function(leaf, **theirs, return_indices=True)
         agreed(indices.numpy(), where, call)
     else:

@@ -1,7 +1,10 @@
 """The laws of laws.py on every backend, for calls that hypothesis draws; and answers of other libraries where they define them.
 
-`python -m pytest tests/test_laws.py --hypothesis-profile=long -n auto` draws for hours, and other calls each time. What fails
-is kept in found.json, in its smallest form, as a named call that every later run asks again: of the law, and of the oracle.
+`python -m pytest tests/test_laws.py --hypothesis-profile=long -n auto` asks 133 times as many calls, other
+ones each time: an hour or two on two cores. What fails is kept in found.json, in its smallest form, as a named call that every
+later run asks again: of the law, and of the oracle.
+
+The libraries come with the extras torch and bench; where POOLING_REQUIRE_TORCH or POOLING_REQUIRE_BENCH is set they must be there.
 """
 
 from __future__ import annotations
