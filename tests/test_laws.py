@@ -4,7 +4,7 @@
 ones each time: an hour or two on two cores. What fails is kept in found.json, in its smallest form, as a named call that every
 later run asks again: of the law, and of the oracle.
 
-The libraries come with the extras torch and bench; where POOLING_REQUIRE_TORCH or POOLING_REQUIRE_BENCH is set they must be there.
+The libraries come with the extras torch and bench; under POOLING_REQUIRE_TORCH and POOLING_REQUIRE_BENCH they must be there.
 """
 
 from __future__ import annotations
