@@ -23,8 +23,9 @@ from pooling._dtypes import DTYPES
 from pooling.testing import data, oracle, relayout
 
 CELLS = 40_000  # of an array, at most
-WORK = 4_000_000  # cells of all windows together, which is what the oracle takes time for
-WAYS = 4  # in which a problem is asked
+WORK = 4_000_000  # cells of all windows together, and
+STEPS = 100_000  # taps of all windows of an axis: what the oracle takes time for
+WAYS = 8  # in which a problem is asked
 FUNCTIONS = {  # and how often each is drawn
     "pool": 10,
     "pool_backward": 4,
@@ -90,14 +91,13 @@ def drawn(seed: int) -> dict[str, Any]:
         columns = [_axis(rng, n) for n in sizes]
         kernel, stride, padding, dilation = (tuple(column) for column in zip(*columns, strict=True))
         shape = (int(rng.choice((1, 1, 2, 5))), *sizes, _log(rng, 1, 130))
-        if prod(shape) > CELLS // patience or any(
-            max(p) > d * (k - 1) for p, k, d in zip(padding, kernel, dilation, strict=True)
-        ):
+        if prod(shape) * patience > CELLS or any(max(p) > d * (k - 1) for p, k, d in zip(padding, kernel, dilation, strict=True)):
             continue
         window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         window |= {"ceil_mode": bool(rng.random() < 0.3)}
         out = oracle.output_shape(shape, **window)
-        if prod(out) * prod(kernel) <= WORK // patience and prod(out) <= 4 * CELLS // patience:
+        steps = sum(n * k for n, k in zip(out[1:-1], kernel, strict=True))
+        if prod(out) * prod(kernel) * patience <= WORK and prod(out) * patience <= 4 * CELLS and steps * patience <= STEPS:
             break
     weights = np.array(list(FUNCTIONS.values()))
     function = str(rng.choice(list(FUNCTIONS), p=weights / weights.sum()))

@@ -23,7 +23,7 @@ import numpy as np
 
 import pooling
 
-LIMIT = 4 << 20  # bytes: less than half of one for each of 10,000,000 calls
+LIMIT = 1 << 20  # bytes: a tenth of one for each of 10,000,000 calls
 SAMPLES = 20
 CACHED = 3000  # more than any cache keeps
 Call = Callable[[], Any]
