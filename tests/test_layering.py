@@ -60,7 +60,7 @@ LAYERS = {
     "command line": Layer(("pooling.__main__", "pooling._demo"), (*PUBLIC, "numpy", "PIL")),
     "answers": Layer(tuple(f"pooling.testing.{name}" for name in ("oracle", "cases", "compare")), ("numpy", "ml_dtypes")),
     "testing": Layer(
-        tuple(f"pooling.testing{name}" for name in ("", ".golden", ".call", ".draw", ".check")),
+        tuple(f"pooling.testing{name}" for name in ("", ".golden", ".call", ".draw", ".mistakes", ".check")),
         ("pooling", "pooling.testing.*", "numpy"),
     ),
     "testing command": Layer(

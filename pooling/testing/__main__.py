@@ -1,8 +1,8 @@
-"""The command line: `python -m pooling.testing --backend NAME` holds every answer of a backend against the oracle's.
+"""The command line: `python -m pooling.testing` holds the answers of a backend, or of your function, against the oracle's.
 
 It owns the arguments, the printing, the exit codes (0: every cell agrees; 1: one differs, a call failed, or no cell was
-compared; 2: the command cannot run), and the processes: whatever computes runs in a process of its own, so that a driver that
-aborts or hangs costs one question, which is reported, and not the rest.
+compared; 2: the command cannot run), and the processes: whatever computes runs in a process of its own, so that a driver or a
+kernel that aborts or hangs costs one question, which is reported, and not the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import pooling
 
 from .apart import Died, apart
 from .ask import Verdict, answers, reasons
-from .golden import QUICK, TYPES, questions
+from .check import LIMIT, Given, Outcome, Report, outcomes
+from .draw import Asked, failure
+from .golden import FUNCTIONS, QUICK, TYPES, questions
 
 LINE = "{:<11} {:>14} {:>11} {:>9} {:>9} {:>8} {:>8}  {}"
 HEADINGS = ("backend", "cells compared", "differ", "calls", "refused", "failed", "seconds", "device")
@@ -105,29 +107,86 @@ def refuse(sentence: str) -> int:
     return 2
 
 
+def examine_function(target: str, given: Given) -> int:
+    """Asks somebody's function and prints the report."""
+    report, asked = Report(target.rpartition(":")[2].rpartition(".")[2], given.limit), None
+    done, total, deaths = 0, 1, 0
+    while done < total and deaths < DEATHS:
+        try:
+            for step in apart(outcomes, target, given, done):
+                if isinstance(step, str):
+                    return refuse(f"--function {target}: {step}")
+                if isinstance(step, int):
+                    total = step
+                elif isinstance(step, Outcome):
+                    done += 1
+                    report.add(step)
+                else:
+                    asked = step
+        except Died as death:
+            if asked is None:
+                return refuse(f"--function {target}: {death}")
+            deaths, done = deaths + 1, done + 1
+            again = f"python -m pooling.testing --function {target} --call {asked.function} --name {asked.name}"
+            text = failure(asked, [("raised", str(death))], Asked(report.name, asked.plain, again))
+            report.add(Outcome(asked, text, None))
+    print(report)
+    if done < total:
+        print(f"\n{deaths} processes died; {total - done:,} cases were not asked")
+    return 0 if report and done == total else 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; the result is the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pooling.testing",
-        description="Asks a backend every named case, in every mode, element type and layout, forward, with indices and "
-        "backward, and compares every cell with the oracle's.",
+        description="Asks a backend, or a function of yours, the named cases, and compares every cell with the oracle's.",
     )
-    parser.add_argument("--backend", required=True, metavar="NAME", help="cpu; mlx, for all that can run here; or mlx:ops ...")
-    parser.add_argument("--quick", action="store_true", help=f"element types {', '.join(QUICK)} only")
-    parser.add_argument("--only", metavar="PATTERN", help="questions by name, as a fault shows it; * stands for anything")
-    parser.add_argument("--device", choices=("cpu", "gpu"), help="where MLX computes (default: where MLX would)")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--backend", metavar="NAME", help="cpu; mlx, for all that can run here; or mlx:ops ...")
+    who.add_argument("--function", metavar="MODULE:NAME", help="a function of yours, as package.module:function")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"--backend: {', '.join(QUICK)} only; --function: one case of those with the same features",
+    )
+    backend = parser.add_argument_group("with --backend")
+    backend.add_argument("--only", metavar="PATTERN", help="questions by name, as a fault shows it; * stands for anything")
+    backend.add_argument("--device", choices=("cpu", "gpu"), help="where MLX computes (default: where MLX would)")
+    function = parser.add_argument_group("with --function; an option may be given more than once, and means any of its values")
+    function.add_argument("--call", action="append", choices=FUNCTIONS, help="what it is asked to be (default: pool)")
+    for option in ("mode", "layout", "feature", "name"):
+        function.add_argument(f"--{option}", action="append", help="* stands for anything" if option == "name" else None)
+    function.add_argument("--rank", action="append", type=int, help="how many axes are pooled: 1, 2 or 3")
+    function.add_argument("--dtype", action="append", help="element types (default: float32); all for all of them")
+    function.add_argument("--limit", type=int, default=LIMIT, help=f"how many wrong answers are drawn (default: {LIMIT})")
+    function.add_argument("--spelled", action="store_true", help="arguments as pooling spells them: 3, None, 'same'")
     given = parser.parse_args(arguments)
+    if given.function is not None:
+        words = {
+            "function": given.call,
+            **{name: getattr(given, name) for name in ("mode", "layout", "feature", "name", "rank", "dtype")},
+        }
+        filters = {name: value for name, value in words.items() if value is not None}
+        if filters.get("dtype") == ["all"]:
+            filters["dtype"] = None
+        return examine_function(given.function, Given(filters, given.limit, given.quick, given.spelled))
+    return examine_backends(given.backend, given.only, given.device, given.quick)
+
+
+def examine_backends(backend: str, only: str | None, device: str | None, quick: bool) -> int:
+    """Asks all that a name stands for."""
     try:
-        unusable: dict[str, str | None] = next(apart(reasons, given.device))
+        unusable: dict[str, str | None] = next(apart(reasons, device))
     except Died as death:
         return refuse(f"pooling.backends() cannot be asked: {death}")
-    chosen = [name for name in unusable if given.backend in (name, name.partition(":")[0])]
+    chosen = [name for name in unusable if backend in (name, name.partition(":")[0])]
     if not chosen:
-        return refuse(f"--backend {given.backend}: a backend is one of {', '.join(unusable)}")
-    names = [name for name, _ in questions(QUICK if given.quick else TYPES)]
-    names = [name for name in names if given.only is None or fnmatchcase(name, given.only)]
+        return refuse(f"--backend {backend}: a backend is one of {', '.join(unusable)}")
+    names = [name for name, _ in questions(QUICK if quick else TYPES)]
+    names = [name for name in names if only is None or fnmatchcase(name, only)]
     if not names:
-        return refuse(f"--only {given.only}: no question has such a name, as pool/pad_both/max/float32/real")
+        return refuse(f"--only {only}: no question has such a name, as pool/pad_both/max/float32/real")
     usable = [name for name in chosen if unusable[name] is None]
     print(f"pooling {pooling.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}")
     print(f"{len(names):,} questions, each under up to three layouts, forward, with indices and backward")
@@ -137,10 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
         if unusable[name] is not None:
             print(f"not run: {name}: {unusable[name]}")
     if not usable:
-        return refuse(f"--backend {given.backend}: nothing of it is usable here")
+        return refuse(f"--backend {backend}: nothing of it is usable here")
     print("\n" + LINE.format(*HEADINGS), flush=True)
     try:
-        well = [examine(name, names, given.device) for name in usable]
+        well = [examine(name, names, device) for name in usable]
     except KeyboardInterrupt:
         return refuse("interrupted")
     return 0 if all(well) else 1

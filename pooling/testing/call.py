@@ -9,13 +9,12 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-import numpy as np
-
-from .cases import Array
+from .draw import Asked, asked_of, difference, failure
 from .golden import Golden
 
 # What an argument stands at where a call does not give it; a function that insists on it gets this.
@@ -46,10 +45,23 @@ def needed(golden: Golden) -> list[str]:
             return not any(map(any, value))
         if name == "dilation":
             return set(value) == {1}
-        return name in DEFAULTS and value == DEFAULTS[name]
+        if name in DEFAULTS and DEFAULTS[name] is None:  # a dtype equals None: NumPy reads it as float64
+            return value is None
+        return name in DEFAULTS and bool(value == DEFAULTS[name])
 
     implied = ("mode", "layout")
     return [*golden.views, *(name for name, value in plain.items() if name not in implied and not at_default(name, value))]
+
+
+def load(target: str) -> Callable[..., Any]:
+    """The function that package.module:function names."""
+    module, colon, path = target.partition(":")
+    if not (module and colon and path):
+        raise ImportError("a function is named as package.module:function")
+    found = import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found  # type: ignore[return-value]
 
 
 class Function:
@@ -84,7 +96,7 @@ class Function:
         """Why it cannot be asked this case, or None."""
         missing = [name for name in needed(golden) if not self.takes(name)]
         if missing:
-            return f"{self.name} takes no {', '.join(missing)}"
+            return f"{self.name} takes no {missing[0]}"
         absent = sorted(self._required - set(golden.views) - set(golden.plain) - set(DEFAULTS))
         if "indices" in self._required and "indices" not in golden.views:
             absent.append("indices")
@@ -92,28 +104,37 @@ class Function:
 
     def arguments(self, golden: Golden) -> dict[str, Any]:
         """What it is given beside the arrays."""
-        own = golden.arguments if self._spelled else golden.plain
-        insisted = {name: DEFAULTS[name] for name in self._required & set(DEFAULTS) if name not in golden.views}
-        return {name: value for name, value in (insisted | own).items() if self.takes(name)}
+        given = dict(golden.arguments if self._spelled else golden.plain)
+        for name, default in DEFAULTS.items():
+            if name in self._required and name not in golden.views:
+                given.setdefault(name, default)
+        return {name: value for name, value in given.items() if self.takes(name)}
 
-    def fault(self, golden: Golden) -> str | None:
+    def asked(self, golden: Golden) -> Asked:
+        """How a case is asked of it."""
+        again = asked_of(golden).again
+        if self.target is not None:
+            other = "" if golden.function == "pool" else f"--call {golden.function} "
+            spelled = "--spelled " if self._spelled else ""
+            again = f"python -m pooling.testing --function {self.target} {spelled}{other}--name {golden.name}"
+        return Asked(self.name, self.arguments(golden), again)
+
+    def fault(self, golden: Golden, drawn: bool = True) -> str | None:
         """Asks one case: None where the result is what is expected, or else the text; SkipTest where it cannot be asked."""
-        from .draw import difference, failure
-
         refusal = self.refusal(golden)
         if refusal is not None:
             raise SkipTest(refusal)
-        arrays, arguments = golden.arrays, self.arguments(golden)
+        arrays, asked = golden.arrays, self.asked(golden)
         try:
-            result = self._fn(**arrays, **arguments)
+            result = self._fn(**arrays, **asked.arguments)
         except NotImplementedError as error:
             raise SkipTest(str(error) or f"{self.name} raised NotImplementedError") from None
         except Exception as error:  # whatever a kernel raises is its answer
-            return failure(golden, f"raised {_told(error)}", self)
+            return failure(golden, [("raised", _told(error))], asked)
         for name, array in golden.views.items():
             if array.tobytes() != arrays[name].tobytes():
-                return failure(golden, f"{name} was modified: inputs are to be read only", self)
-        return difference(golden, result, self)
+                return failure(golden, [("differ", f"{name} was modified; it is to be read only")], asked)
+        return difference(golden, result, asked, drawn)
 
 
 def _told(error: Exception) -> str:
@@ -127,9 +148,3 @@ def _target(fn: Callable[..., Any]) -> str | None:
     """package.module:function, if the command line can find it there."""
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", "<")
     return f"{module}:{name}" if module not in (None, "__main__", "builtins") and "<" not in name else None
-
-
-def parts(result: Any, count: int) -> list[Array]:
-    """The arrays of a result: one, or as many as a tuple or list of them has."""
-    several = isinstance(result, tuple) or (count > 1 and isinstance(result, list))
-    return [np.asarray(part) for part in (result if several else (result,))]

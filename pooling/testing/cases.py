@@ -321,7 +321,8 @@ def data(shape: Sequence[int], dtype: DTypeLike, seed: int, kind: str = "real") 
     return values.astype(dtype).reshape(shape)
 
 
-def _letters(layout: str, ndim: int) -> str:
+def letters_of(layout: str, ndim: int) -> str:
+    """A letter for each axis, as "NHWC"."""
     pooled = "DHW"[5 - ndim :] if ndim > 3 else "L"
     return {"channels_last": f"N{pooled}C", "channels_first": f"NC{pooled}"}.get(layout, layout)
 
@@ -334,5 +335,5 @@ def relayout(x: Array, target: str, source: str = "channels_last") -> Array:
     >>> relayout(np.zeros((2, 5, 6, 3)), "WHCN").shape
     (6, 5, 3, 2)
     """
-    letters = _letters(source, x.ndim)
-    return x.transpose([letters.index(letter) for letter in _letters(target, x.ndim)])
+    letters = letters_of(source, x.ndim)
+    return x.transpose([letters.index(letter) for letter in letters_of(target, x.ndim)])

@@ -249,6 +249,16 @@ class Golden:
         return _features(self.function, question.case, question.mode, question.kind, floating, question.result, self.indices)
 
     @property
+    def windows(self) -> tuple[oracle.Windows, ...]:
+        """Where windows lie, axis by axis; nothing for max_unpool, which has none."""
+        return () if isinstance(self.question.case, UnpoolCase) else windows_of(self.question.case)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The window's arguments, axis by axis; nothing for adaptive windows."""
+        return () if isinstance(self.question.case, AdaptiveCase) else axes_of(self.question.case)
+
+    @property
     def views(self) -> dict[str, Array]:
         """As arrays, but read-only views of channels_last memory, most of them not contiguous."""
         arrays = {"x": _x(self.question)}
@@ -291,6 +301,11 @@ class Golden:
             found = _forward(self.question)[: 1 + self.indices]
         return tuple(np.array(relayout(array, self.layout), order="C") for array in found)
 
+    @property
+    def chosen(self) -> Array:
+        """Of max and min: the index of each window, channels_last."""
+        return _forward(self.question)[1]
+
     def bound(self, working: Working = DOUBLE) -> Array | None:
         """How far each cell may be from the expected one; None where it must be ==."""
         if self.mode != "lp":
@@ -303,7 +318,7 @@ class Golden:
 
         result: an array, or anything that numpy.asarray takes; a pair of them where indices are asked for.
         """
-        from .draw import difference
+        from .draw import difference  # which draws Goldens
 
         return difference(self, result)
 
@@ -313,7 +328,7 @@ class Golden:
         Where fn takes no argument for what the case needs, or raises NotImplementedError, the result is
         unittest.SkipTest, which pytest reports as a skipped test.
         """
-        from .call import Function
+        from .call import Function  # which is called with Goldens
 
         text = Function(fn, spelled).fault(self)
         if text is not None:
@@ -413,7 +428,7 @@ FEATURES: dict[str, tuple[str, Callable[[Facts], bool]]] = {
     ),
     "padding": ("padding on some side", lambda call: any(axis.before or axis.after for axis in call.axes)),
     "asymmetric": ("padding that differs by side", lambda call: any(axis.before != axis.after for axis in call.axes)),
-    "same": ("padding that is given as a word", lambda call: str(getattr(call.case, "padding", "")).startswith("same")),
+    "same": ("padding='same' or 'same_lower'", lambda call: str(getattr(call.case, "padding", "")).startswith("same")),
     "dilation": ("a dilation above 1", lambda call: any(axis.d > 1 for axis in call.axes)),
     "ceil_mode": ("ceil_mode=True", lambda call: any(axis.ceil_mode for axis in call.axes)),
     "overhang": ("a window that ends beyond the padding", lambda call: any(w.padded < w.size for w in call.every)),
