@@ -131,6 +131,13 @@ WAYS = (
         when(extreme, unmoved=0),
     ),
     Way(
+        "depth",
+        "The index of a window of -inf forgets the depth",
+        "A window whose cells all are -inf gets the index of its first cell in the first plane of the volume.",
+        "Section 4: the first cell of a tie.",
+        when(lambda call: extreme(call) and call.rank == 3, unmoved="depth"),
+    ),
+    Way(
         "whole",
         "Indices count through the whole array",
         "An index counts through batch, channels and plane.",
@@ -235,9 +242,17 @@ WAYS = (
     Way(
         "signed",
         "Odd powers keep the sign",
-        "Cells are raised to p with their sign, so that cells cancel, and a negative sum gives 0.",
+        "Cells are raised to p with their sign, so that they cancel, and the root of a negative sum is NaN.",
         "Section 3: abs(x)**p.",
         when(lambda call: norm(call) and call.arguments.get("p") == 3.0, powers="plain", sign="kept"),
+        general=1,
+    ),
+    Way(
+        "mean",
+        "A norm that hangs over is scaled up",
+        "The mean of the powers is taken over the cells that there are, and multiplied by the kernel's size.",
+        "Section 3: the sum of the powers, whatever hangs over.",
+        when(lambda call: norm(call) and bool(call.arguments.get("ceil_mode")), powers="plain", mean=True),
         general=1,
     ),
     Way(
@@ -313,7 +328,7 @@ def explanations(got: Sequence[Array], call: Call, seconds: float = 5) -> list[W
     usable = []
     for way in WAYS:
         knobs = way.knobs(call)
-        if knobs is not None and (norm(call) or changes(as_if(call, knobs), usual)):
+        if knobs is not None and (way.rounding or norm(call) or changes(as_if(call, knobs), usual)):
             usable.append(way.key)
     for size in (1, 2, 3):
         found = []
@@ -370,6 +385,8 @@ def questions(library: Library) -> list[Any]:
             continue  # indices given to a gradient: no library has that
         if question.p not in (None, 2.0, 3.0):
             continue
+        if golden.mode == "min" and question.kind != "special":
+            continue  # it is max turned round
         if not plain and (question.kind != "special" or golden.mode in ("min", "lp") or golden.layout != library.layouts[0]):
             continue
         if question.result is not None and (not plain or question.kind != "real" or golden.layout != library.layouts[0]):
@@ -452,7 +469,8 @@ def reproduced(library: str, jobs: Sequence[Job]) -> Iterator[Smallest | None]:
             knobs = merged(call, job.ways)
             if knobs is None or not fits(got, as_if(call, knobs), call):
                 return False
-            rest = [merged(call, (key,)) for key in job.others]
+            fewer = [tuple(key for key in job.ways if key != less) for less in job.ways]
+            rest = [merged(call, keys) for keys in (*fewer, *((key,) for key in job.others)) if keys]
             return not any(knobs is not None and fits(got, as_if(call, knobs), call) for knobs in rest)
 
         if job.key in done or not shows(job.call):
@@ -689,7 +707,7 @@ result = indices.tolist(), memory.tolist()""",
         "A default that is one, or an error.",
         """import openvino
 import openvino.opset16
-p = openvino.opset16.parameter([1, 1, 4], "f32")
+p = openvino.opset16.parameter([1, 1, 4], openvino.Type.f32)
 model = openvino.Model([openvino.opset16.avg_pool(p, [1], [0], [0], [2], True).output(0)], [p])
 result = openvino.compile_model(model, "CPU")""",
         lambda result: result.startswith("the process"),
@@ -930,9 +948,12 @@ COLUMNS = {
 }
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """In Markdown; numbers to the right."""
-    lines = [f"| {' | '.join(headings)} |", f"|---|{'---:|' * (len(headings) - 1)}"]
+REFUSALS = 12  # kinds of errors that are shown
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) -> list[str]:
+    """In Markdown; numbers, behind as many columns of words, to the right."""
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * words}{'---:|' * (len(headings) - words)}"]
     return [*lines, *(f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else str(cell) for cell in row)} |" for row in rows)]
 
 
@@ -941,48 +962,43 @@ def counted(report: Report, names: Iterable[str]) -> list[Any]:
     return [count.total(), *(count[status] or "" for status in COLUMNS)]
 
 
-def anchor(report: Report, departure: Departure) -> str:
-    text = f"{report.library.title}: {departure.title}".lower()
-    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+def slug(heading: str) -> str:
+    """The name under which GitHub links to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def page(reports: Sequence[Report], command: str) -> str:
     """What docs/departures.md says."""
     ran = [report for report in reports if report.missing is None]
+    ours = [f"pooling {pooling.__version__}", f"NumPy {np.__version__}"]
+    every = ", ".join([*ours, *(entry for report in ran for entry in report.versions)])
     lines = [
         "# Where other libraries depart",
         "",
-        f"The named cases of `pooling.testing` were asked of {len(ran)} libraries, and every cell compared with the oracle's by `==` "
-        "(NaN equal to NaN). This page is written by",
+        f"The named cases of `pooling.testing` were asked of {len(ran)} libraries, and every cell was compared with the oracle's "
+        "by `==` (NaN equal to NaN). This page is written by",
         "",
         "```sh",
         command,
         "```",
         "",
-        f"Run on {platform.platform()}, Python {platform.python_version()}, with pooling {pooling.__version__}, NumPy {np.__version__}, "
-        + ", ".join(entry for report in ran for entry in report.versions)
-        + ".",
+        f"Run on {platform.platform()}, Python {platform.python_version()}, with {every}.",
         "",
-        "*The reference* is this package's specification; where PyTorch defines a result (maxima, indices, shapes, divisors) it is "
-        "PyTorch's. To depart from it is not always a mistake: ONNX, for one, counts indices otherwise. Sections are those of the "
-        "specification. A difference *by rounding* is one that another order of additions, or a reciprocal in place of a division, "
-        "can make; a difference *in meaning* is any other one. Every departure below was seen in this run, and is explained by pooling in "
-        "another way whose cells are the library's, all of them; its reproducer is the smallest call that was found to show it, "
-        "run as it stands.",
+        "*The reference* is the specification of this package; where PyTorch defines the result (maxima, indices, shapes, "
+        "divisors) the two are the same. To depart from it is not always a mistake: ONNX, for one, counts indices otherwise. "
+        "Section numbers are the specification's. A difference *by rounding* is what another order of additions, or a reciprocal "
+        "in place of a division, can make; a difference *in meaning* is any other one.",
+        "",
+        "Every departure below was seen in this run. It is explained by pooling in another way, whose cells are the library's, "
+        "all of them; its reproducer is the smallest call that was found to show it and nothing else, run as it stands.",
         "",
         *table(
             ["library", "calls", *COLUMNS.values()],
-            [
-                [
-                    f"[{report.library.title}](#{report.library.title.lower().replace(' ', '-').replace('.', '')})",
-                    *counted(report, report.status),
-                ]
-                for report in ran
-            ],
+            [[f"[{report.library.title}](#{slug(report.library.title)})", *counted(report, report.status)] for report in ran],
         ),
         "",
-        "*refused*: the library raises an error; *no words*: its functions have no argument for the call, which is not made; *die*: the "
-        "process ends, or does not answer.",
+        "*refused*: the library raises an error; *no words*: its functions have no argument for the call, which is not made; "
+        "*die*: the process ends, or does not answer.",
         "",
         "How many calls show each difference in meaning:",
         "",
@@ -991,7 +1007,7 @@ def page(reports: Sequence[Report], command: str) -> str:
     for report in ran:
         for departure in report.departures:
             if not departure.rounding:
-                link = f"[{len(departure.calls) or 'yes'}](#{anchor(report, departure)})"
+                link = f"[{len(departure.calls) or 'yes'}](#{slug(f'{report.library.title}: {departure.title}')})"
                 titles[departure.title][report.library.name] = link
     rows = [[title, *(own.get(report.library.name, "") for report in ran)] for title, own in titles.items()]
     lines += table(["departure", *(report.library.title for report in ran)], rows)
@@ -1032,10 +1048,10 @@ def section(report: Report) -> list[str]:
 
 def plainly(sentence: str) -> str:
     """An error without its numbers, names of nodes and places."""
-    text = re.sub(
-        r"\S*/\S+|'[^']*Pool_\d[^']*'|\[ONNXRuntimeError\] : \d+ : ", "...", sentence.splitlines()[0] if sentence else ""
-    )
-    text = re.sub(r"\b\d+\b", "N", text).replace("|", "\\|").replace("`", "'")
+    text = re.sub(r"\s+", " ", sentence)
+    text = re.sub(r"for '\w+'$", "for this type", text)
+    text = re.sub(r"Exception from \S+|\[ONNXRuntimeError\] : \d+ :|\S*/\S+:\d+|\w*Pool_\d+", "…", text)
+    text = re.sub(r"(… ?[:,]? ?)+", "… ", re.sub(r"\d+", "N", text)).replace("|", "\\|").replace("`", "'")
     return text if len(text) <= 140 else f"{text[:139]}…"
 
 

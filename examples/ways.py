@@ -272,7 +272,7 @@ def _extremes(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array]:
         with np.errstate(invalid="ignore"):
             take = value > best if mode == "max" else value < best
         take |= (value == best) & (ways.get("ties") == "last")
-        if "unmoved" not in ways and "pad" not in ways:
+        if not {"unmoved", "pad", "start"} & set(ways):
             take |= chosen < 0
         nan, held = value != value, best != best
         take = {
@@ -282,6 +282,9 @@ def _extremes(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array]:
             "forgotten": nan | held | take,
         }[ways.get("nan", "last")]
         best, chosen = np.where(take & real, value, best), np.where(take & real, slot[:, None], chosen)
+    if "unmoved" in ways:  # the index of a window where nothing won against the start
+        depth = prod(plane.call.sizes[1:])
+        chosen = np.where(chosen < 0, plane.windows.cells[:, :1] % depth if ways["unmoved"] == "depth" else 0, chosen)
     return best.astype(x.dtype), chosen
 
 
@@ -297,8 +300,6 @@ def _extreme_values(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near
     result = plane.back(values.astype(call.x.dtype))
     if not call.arguments.get("return_indices"):
         return (result,)
-    if "unmoved" in ways:  # the index of a window where nothing won against the start
-        chosen = np.where(chosen < 0, ways["unmoved"], chosen)
     if ways.get("index") == "whole":
         chosen = chosen + np.arange(chosen.shape[1]) * len(plane.x)
     return result, plane.back(chosen)
@@ -342,7 +343,7 @@ def _sum(x: Array, taps: Array, working: Any = np.float64) -> Sum:
     """Over the taps (any, slots) of x, one after the other."""
     total, size = np.zeros((len(taps), x.shape[1]), working), np.zeros((len(taps), x.shape[1]))
     x = x.astype(working)
-    for slot in taps.T:
+    for slot in taps.T if len(x) else ():
         part = np.where((slot >= 0)[:, None], x[slot], np.zeros((), working))
         total, size = total + part, size + np.where(np.isfinite(part.astype(float)), np.abs(part.astype(float)), 0)
     return Sum(total, size, np.broadcast_to((taps >= 0).sum(1)[:, None], total.shape))
@@ -360,6 +361,12 @@ def _sums(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     whole = own.name not in FLOATS
     x = plane.x
     divisors = plane.windows.divisors if average else np.ones(1)
+    if whole and ways.get("result") == "own":
+        total, by = _sum(x, plane.windows.cells, np.int64).total, np.maximum(divisors[:, None], 1).astype(np.int64)
+        down = total // by
+        if ways.get("whole") == "trunc":
+            return (plane.back((down + ((total < 0) & (down * by != total))).astype(own)),)
+        return (plane.back(np.rint(total / by).astype(own)),)
     if whole and (not average or "wrap" in ways):
         kind = np.dtype(ways.get("wrap", "uint64" if own.kind == "u" else "int64"))
         wide = np.uint64 if kind.kind == "u" else np.int64
@@ -370,9 +377,6 @@ def _sums(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     else:
         rows = ways.get("adds") == "rows"
         added = _sum(x, plane.windows.cells, _working(plane, ways) if rows else np.float64)
-    if ways.get("result") == "own" and whole:
-        values = (np.trunc if ways.get("whole") == "trunc" else np.rint)(added.total / divisors[:, None])
-        return (plane.back(values.astype(own)),)
     return (_rounded(plane, added, divisors, None, ways),)
 
 
@@ -421,45 +425,77 @@ def _near_norms(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ..
     call, given = plane.call, plane.call.arguments
     p, (want,) = float(given.get("p", 2.0)), call.expected
     working = "float64" if call.dtype == "float64" else "float32"
-    if not call.backward:
-        return (Near(want.astype(np.float64), lp_bound(want, p, plane.windows.cells.shape[1], working=working, ulps=16)),)
-    sizes = [np.abs(array.astype(np.float64)) for array in (call.arrays["grad_output"], call.x)]
-    norms = getattr(oracle, call.function.removesuffix("_backward"))(call.x, **given, dtype="float64")
-    size = getattr(oracle, call.function)(*sizes, **given)
-    terms = plane.windows.cells.size
-    bound = lp_gradient_bound(want, call.arrays["grad_output"], norms, size, p, terms, working=working, ulps=16)
+    if call.backward:
+        sizes = [np.abs(array.astype(np.float64)) for array in (call.arrays["grad_output"], call.x)]
+        norms = getattr(oracle, call.function.removesuffix("_backward"))(call.x, **given, dtype="float64")
+        size = getattr(oracle, call.function)(*sizes, **given)
+        terms = plane.windows.cells.size
+        bound = lp_gradient_bound(want, call.arrays["grad_output"], norms, size, p, terms, working=working, ulps=16)
+    else:
+        bound = lp_bound(want, p, plane.windows.cells.shape[1], working=working, ulps=16)
+        open_to = np.abs(want.astype(np.float64)) * 64 * float(limits(working).eps)  # where powers may overflow, they shall not
+        bound = np.where(np.isinf(bound) & np.isfinite(want.astype(np.float64)), open_to, bound)
     return (Near(want.astype(np.float64), bound),)
 
 
 def _plain_norms(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     """Powers in the cells' own range: what a square overflows to or vanishes in is lost."""
-    values, bound, _, _ = _plain_powers(plane, ways)
+    p, own = _exponent(plane), limits(plane.call.x.dtype)
+    total, slack, top, u = _powers(plane, ways)
+
+    def root(sums: Array) -> Array:
+        return np.where(sums < 0, np.nan if ways.get("sign") == "kept" else 0, np.abs(sums) ** (1 / p))
+
+    values = root(total)
+    most = np.where(total + slack > top, np.inf, root(total + slack))
+    least = root(np.where(total > slack, total - slack, 0))
+    bound = (
+        np.maximum(most - values, values - least) + np.abs(values) * (2 * float(own.eps) + 64 * u) + float(own.smallest_subnormal)
+    )
+    bound = np.where(np.isfinite(values), bound, 0)
+    bound = np.where((np.abs(total) <= slack) & (ways.get("sign") == "kept"), np.inf, bound)  # either sign
+    bound = np.where(np.isfinite(values) & (values + bound > float(own.max)), np.inf, bound)
     return (Near(plane.back(values), plane.back(bound)),)
 
 
-def _plain_powers(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array, Array, Array]:
-    """Norms and how far off they may be; the sums of the powers, and the powers of each cell."""
-    p, own = float(plane.call.arguments.get("p", 2.0)), plane.call.x.dtype
-    kind = _working(plane, ways)
-    working, result = limits(kind), limits(own)
+def _exponent(plane: Plane) -> float:
+    return float(plane.call.arguments.get("p", 2.0))
+
+
+def _powers(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array, float, float]:
+    """The sums of the powers, how far off they may be, the working type's largest number and its unit."""
+    p, kind = _exponent(plane), _working(plane, ways)
+    working = limits(kind)
     u, tiny, top = float(working.eps) / 2, float(working.smallest_subnormal), float(working.max)
     x = plane.x.astype(kind)
-    powers = (np.abs(x) if ways.get("sign") != "kept" else x) ** kind.type(p)
-    added = _sum(powers, plane.windows.cells)
-    slack = added.size * (added.many + 8) * u + (added.many + 8) * tiny
-    total = np.where(np.abs(added.total) > top, np.copysign(np.inf, added.total), added.total)
+    added = _sum((x if ways.get("sign") == "kept" else np.abs(x)) ** kind.type(p), plane.windows.cells)
+    scale = (plane.windows.volume / np.maximum(added.many[:, 0], 1))[:, None] if "mean" in ways else 1
+    slack = (added.size * (added.many + 8) * u + (added.many + 8) * tiny) * scale
+    total = added.total * scale
+    return np.where(np.abs(total) > top, np.copysign(np.inf, total), total), slack, top, u
 
-    def root(sums: Array) -> Array:
-        return np.maximum(sums, 0) ** (1 / p)
 
-    values, least = root(total), root(total - slack)
-    most = np.where(total + slack > top, np.inf, root(total + slack))
-    bound = np.maximum(most - values, values - least) + np.where(np.isfinite(values), values, 0) * (
-        2 * float(result.eps) + 64 * u
-    )
-    bound = np.where(np.isfinite(values), bound, 0) + float(result.smallest_subnormal)
-    bound = np.where(np.isfinite(values) & (values + bound > float(result.max)), np.inf, bound)
-    return values, bound, total, powers.astype(np.float64)
+def _plain_norm_gradient(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
+    """The chain rule through powers, sum and root; open where the sum is 0 or overflows, which is 0 / 0 or inf * 0."""
+    p, own, windows = _exponent(plane), limits(plane.call.x.dtype), plane.windows
+    total, slack, _, u = _powers(plane, ways)
+    wide, g = plane.x.astype(np.float64), plane.g.astype(np.float64)
+    scale = windows.volume / np.maximum((windows.cells >= 0).sum(1), 1) if "mean" in ways else np.ones(len(windows.volume))
+    inner = np.abs(wide) ** (p - 1) * (1 if ways.get("sign") == "kept" and p % 2 == 1 else np.sign(wide))
+    outer = g * np.where(total < 0, np.nan, np.abs(total)) ** (1 / p - 1) * scale[:, None]
+    doubt = np.abs(1 / p - 1) * slack / np.abs(total) + 64 * u
+    lost = ~np.isfinite(total) & ~np.isnan(total) | (np.abs(total) <= 4 * slack)
+    grad, bound = np.zeros(wide.shape), np.zeros(wide.shape)
+    for slot in windows.cells.T:
+        real = slot >= 0
+        part = outer[real] * inner[slot[real]]
+        np.add.at(grad, slot[real], np.where(lost[real], 0, part))
+        np.add.at(bound, slot[real], np.where(lost[real], np.inf, np.abs(part) * (doubt[real] + 64 * u)))
+    open_to = np.isnan(bound) & ~np.isnan(grad)
+    bound = np.where(open_to, np.inf, bound) + np.where(np.isfinite(grad), np.abs(grad), 0) * 2 * float(own.eps)
+    bound = np.where(np.isnan(grad), 0, bound) + float(own.smallest_subnormal)
+    sizes = plane.call.sizes
+    return (Near(plane.back(grad, sizes), plane.back(bound, sizes)),)
 
 
 MAKERS = {
@@ -470,6 +506,7 @@ MAKERS = {
     ("rounded powers", False): _near_norms,
     ("rounded powers", True): _near_norms,
     ("plain powers", False): _plain_norms,
+    ("plain powers", True): _plain_norm_gradient,
 }
 
 
