@@ -15,6 +15,7 @@ import time
 from math import prod
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (its import makes bfloat16 known)
 import numpy as np
 from agreement import EXPONENTS, FLOATS, LAYOUTS, backward_bound, check, forward_bound, refused
 

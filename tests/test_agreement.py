@@ -233,6 +233,17 @@ def check_gradient(g, x, mode, arguments, layout, want):
     check(relaid(got, layout), want, (mode, layout))
 
 
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("n, out, channels", [(2647, 46, 9), (424, 6, 41), (40_000, 3, 1), (9001, 9000, 2), (70, 9000, 2)])
+def test_gradients_of_long_adaptive_windows(n, out, channels, layout):
+    """Bands of sums for several windows at once, each of which begins nearly its own length after the one before."""
+    x = data((1, n, channels), "float16", 1)
+    g = data((1, out, channels), "float16", 2, "real")
+    for mode in ("max", "avg"):
+        got = pooling.adaptive_pool_backward(relayout(g, layout), relayout(x, layout), mode, (out,), layout=layout)
+        check(relaid(got, layout), oracle.adaptive_pool_backward(g, x, mode, (out,)), (mode, layout))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_gradients_are_rounded_once(dtype):
     """2048 + 1 + 1 + 1 in float16 alone would stay 2048: sums are made in float32, here across a band's end."""

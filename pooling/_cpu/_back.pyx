@@ -320,8 +320,8 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
     s.capacity = 0
     if s.store != NULL:
         reach = s.axis[s.level].extent
-        if s.level == 2:
-            reach += (s.piece - 1) * s.axis[2].stride
+        if s.level == 2:   # adaptive windows begin up to ceil(n / out) apart, which is one cell less than the longest has
+            reach += (s.piece - 1) * (s.axis[2].stride if s.axis[2].starts == NULL else s.axis[2].kernel - 1)
         elif s.level == 1:
             reach += (s.rows - 1) * s.axis[1].stride
         reach = min(reach, s.axis[s.level].n)
