@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import saboteurs
 from agreement import BACKENDS, refused
+from elsewhere import EXTRAS, LIBRARIES
 from laws import LAWS, Backend, Law
-from libraries import EXTRAS, LIBRARIES
 
 FOUND = Path(__file__).with_name("found.json")
 EVERY = LAWS | LIBRARIES
