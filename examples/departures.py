@@ -35,8 +35,8 @@ from pooling.testing import agree, cases
 from pooling.testing.apart import Died, apart
 
 BY_NAME = {library.name: library for library in LIBRARIES}
-PATIENCE, SOON = 120.0, 5  # seconds for an answer: usually, and for a call that has a process of its own
-SHRINKING = 6.0  # seconds for a departure
+PATIENCE, SOON = 120, 3  # seconds for an answer: usually, and where it may take for ever
+SHRINKING = 4.0  # seconds for a departure
 MEMORY = 12 * 2**30  # bytes of address space for a library
 
 
@@ -53,6 +53,7 @@ class Way(NamedTuple):
     knobs: Callable[[Call], Mapping[str, Any] | None]
     rounding: bool = False
     general: int = 0  # of two explanations the less general one is taken
+    beside: bool = False  # whether it may matter beside another way where it does not alone
 
 
 def when(test: Callable[[Call], bool], **knobs: Any) -> Callable[[Call], Mapping[str, Any] | None]:
@@ -102,6 +103,14 @@ WAYS = (
         when(extreme_float, nan="forgotten"),
     ),
     Way(
+        "nan_padded",
+        "NaN is forgotten at the next cell, of the padding too",
+        "Padding is -inf among the cells: the one after a NaN takes its place, and with it the gradient, which is lost.",
+        NAN,
+        when(lambda call: extreme_float(call) and call.function == "pool_backward", nan="forgotten", outside=True),
+        general=1,
+    ),
+    Way(
         "nan_compared",
         "NaN counts only as the first cell",
         "Cells are compared by >, which is false for a NaN: as the window's first cell it stays, any other one is passed over.",
@@ -128,7 +137,8 @@ WAYS = (
         "Index 0 where no cell exceeds the lowest value",
         "A window whose cells all are the lowest value of the type (or NaN) gets index 0, which may lie outside of the window.",
         "Section 4: the first cell of a tie; -1 for a window without a cell.",
-        when(extreme, unmoved=0),
+        when(lambda call: extreme(call) and (call.backward or bool(call.arguments.get("return_indices"))), unmoved=0),
+        beside=True,
     ),
     Way(
         "depth",
@@ -168,7 +178,7 @@ WAYS = (
     Way(
         "stop_float32",
         "Cells pass through float32",
-        "Wider cells are converted to float32, and the result back.",
+        "Wider cells are converted to float32, infinite ones to its largest number, and the result back.",
         "Section 5: max and min in the own type, float64 and 64-bit integers in float64.",
         when(lambda call: call.dtype in ("float64", "int32", "int64", "uint32", "uint64"), stop="float32"),
     ),
@@ -177,7 +187,7 @@ WAYS = (
         "int64 passes through int32",
         "Cells lose their upper 32 bits.",
         "Section 5: max and min in the own type.",
-        when(lambda call: call.dtype == "int64", stop="int32"),
+        when(lambda call: call.dtype == "int64", cut="int32"),
     ),
     Way(
         "same_undilated",
@@ -185,7 +195,7 @@ WAYS = (
         "The padding is that of a window without gaps, so the result is smaller than the input divided by the stride.",
         'Section 1: padding="same" keeps ceil(n / s) cells, from the reach d * (k - 1) + 1.',
         when(
-            lambda call: not call.adaptive and isinstance(call.padding, str) and set(call.each("dilation", 1)) != {1},
+            lambda call: call.function == "pool" and isinstance(call.padding, str) and set(call.each("dilation", 1)) != {1},
             same="undilated",
         ),
     ),
@@ -223,6 +233,14 @@ WAYS = (
         "A sum that does not fit the cells' type wraps around.",
         "Section 5: integers are summed in 64 bits, averages from the exact sum.",
         lambda call: {"wrap": call.dtype} if call.mode in ("avg", "sum") and not floating(call) else None,
+    ),
+    Way(
+        "saturates",
+        "Sums of integers saturate in the cells' type",
+        "A sum that leaves the cells' type stays at its end, so that the average is at most that over the cells.",
+        "Section 5: averages of integers from the exact sum.",
+        when(lambda call: whole_average(call) and call.dtype in ("int8", "uint8"), wrap="saturates"),
+        general=4,
     ),
     Way(
         "flush",
@@ -328,7 +346,7 @@ def explanations(got: Sequence[Array], call: Call, seconds: float = 5) -> list[W
     usable = []
     for way in WAYS:
         knobs = way.knobs(call)
-        if knobs is not None and (way.rounding or norm(call) or changes(as_if(call, knobs), usual)):
+        if knobs is not None and (way.rounding or way.beside or norm(call) or changes(as_if(call, knobs), usual)):
             usable.append(way.key)
     for size in (1, 2, 3):
         found = []
@@ -393,18 +411,26 @@ def questions(library: Library) -> list[Any]:
             continue
         if question.case.name.startswith(WIDTHS) and (library.compiles or not plain):
             continue
-        if alone(golden) and not (plain and question.kind == "real" and golden.mode in ("max", "avg")):
+        if (dangerous(golden) or endless(golden)) and not (
+            plain and question.kind == "real" and golden.mode in ("max", "avg") and golden.layout == library.layouts[0]
+        ):
             continue
-        if "huge" in golden.features and (golden.function != "pool" or golden.indices):
+        if endless(golden) and (golden.function != "pool" or golden.indices):
+            continue
+        if library.compiles and not plain and golden.function.endswith("_backward"):
             continue
         found.append(golden)
     return found
 
 
-def alone(golden: Any) -> bool:
-    """Whether a call gets a process of its own: PyTorch writes outside of its buffer, and others try to visit 2**31 taps."""
-    dangerous = golden.mode in ("max", "min") and golden.function.endswith("_backward") and "empty_window" in golden.features
-    return dangerous or "huge" in golden.features
+def dangerous(case: Any) -> bool:
+    """Whether a call gets a process of its own: the gradient of a window without a cell, which PyTorch writes anywhere."""
+    return case.mode in ("max", "min") and case.function.endswith("_backward") and "empty_window" in case.features
+
+
+def endless(case: Any) -> bool:
+    """Whether a call may visit 2**31 taps, which the process shall not survive."""
+    return "huge" in case.features
 
 
 # ---- in the library's process ----------------------------------------------------------------------------------------
@@ -420,17 +446,16 @@ def confined() -> None:
         pass
 
 
-def answers(library: str, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """The library's arrays for each of the named calls, or the sentence with which it refuses."""
+def answers(library: str, calls: Sequence[Call], seconds: int) -> Iterator[tuple[str, Any]]:
+    """The arrays for each call, or the sentence of a refusal; a call that takes more seconds than that ends the process."""
     own = BY_NAME[library]
-    table = {case.name: case for case in everything(own)}
     start = own.start()
     confined()
-    if len(names) == 1 and hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, SOON)  # ends the process, after as much time of its own
-    for name in names:
+    for call in calls:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # of the processor's time, not the clock's
         try:
-            yield "gave", own.ask(start, Call.of(table[name]))
+            yield "gave", own.ask(start, call)
         except Exception as error:  # whatever a library raises is its answer
             yield "refused", f"{type(error).__name__}: {error}"
 
@@ -612,6 +637,11 @@ def simpler(array: Array) -> Iterator[Array]:
     if floats:
         with np.errstate(all="ignore"):
             tries += [np.where(np.abs(wide) < 1e6, np.round(wide, digits) + 0.0, wide) for digits in (0, 1, 2)]
+    for parts in (2, 4, 8):
+        for part in np.array_split(np.arange(array.size), parts) if array.size >= 2 * parts else ():
+            some = wide.copy()
+            some.flat[part] = 0
+            tries.append(some)
     if array.size <= 24:
         for at in np.ndindex(array.shape):
             for value in (0, 1):
@@ -811,21 +841,21 @@ def examine(library: Library, say: Callable[[str], None], asked: Sequence[Any] |
         return report
     report.versions = versions(library.packages)
     table = {case.name: case for case in (everything(library) if asked is None else asked)}
-    together, single = [], []
+    calls = {name: replace(Call.of(case), answer=None) for name, case in table.items()}
+    together, timed, single = list[str](), list[str](), list[str]()
     for name, case in table.items():
-        call = Call.of(case)
-        report.features[name] = case.features | {call.mode, call.dtype}
+        report.features[name] = case.features | {case.mode, case.dtype}
         try:
-            library.program(call)
-            (single if alone(case) else together).append(name)
+            library.program(calls[name])
+            (single if dangerous(case) else timed if endless(case) else together).append(name)
         except Cannot as error:
             report.status[name], report.words[name] = "cannot", str(error)
     gave: dict[str, tuple[Array, ...]] = {}
-    for names in [together, *([name] for name in single)]:
+    for names, seconds in [(together, PATIENCE), (timed, SOON), *(([name], SOON) for name in single)]:
         while names:
             done = 0
             try:
-                for what, value in apart(answers, library.name, names, patience=PATIENCE):
+                for what, value in apart(answers, library.name, [calls[name] for name in names], seconds, patience=PATIENCE):
                     if what == "gave":
                         gave[names[done]] = value
                     else:
@@ -834,11 +864,12 @@ def examine(library: Library, say: Callable[[str], None], asked: Sequence[Any] |
                 break
             except Died as death:
                 report.status[names[done]], report.words[names[done]] = "died", told(death)
+                say(f"{library.title}: {names[done]}: {told(death)}")
                 names = names[done + 1 :]
     say(f"{library.title}: {len(gave):,} answers after {time.monotonic() - started:.0f} s")
     explain(report, {name: Call.of(table[name]) for name in gave}, gave)
     say(f"{library.title}: explained after {time.monotonic() - started:.0f} s")
-    reproduce(report, {name: Call.of(table[name]) for name in report.status})
+    reproduce(report, calls)
     report.seconds = time.monotonic() - started
     return report
 
@@ -855,7 +886,8 @@ def explain(report: Report, calls: Mapping[str, Call], gave: Mapping[str, tuple[
         if len(got) == len(call.expected) and all(map(agree, got, call.expected)):
             report.status[name] = "agree"
         else:
-            found[name] = explanations(got, call)
+            sets = explanations(got, call)
+            found[name] = [keys for keys in sets if all(WAY[key].rounding for key in keys)] or sets
     chosen = cover({name: sets for name, sets in found.items() if sets})
     made: dict[str, Departure] = {}
     order = list(WAY)
@@ -890,7 +922,7 @@ def reproduce(report: Report, calls: Mapping[str, Call]) -> None:
     """Finds the smallest call of each departure, and keeps only departures that this run has shown."""
     library, jobs = report.library, list[Job]()
     for departure in report.departures:
-        best = sorted(departure.calls, key=lambda name: (len(report.ways[name]), calls[name].x.size))[:3]
+        best = sorted(departure.calls, key=lambda name: (not calls[name].x.size, len(report.ways[name]), calls[name].x.size))[:3]
         for strict in (True, False):
             for name in best:
                 keys = report.ways[name]

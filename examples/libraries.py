@@ -285,7 +285,8 @@ def jax_program(call: Call) -> str:
     elif call.dtype == "bool":
         start = {"max": "False", "min": "True"}.get(mode, "0")
     else:
-        start = {"max": "jax.numpy.iinfo(x.dtype).min", "min": "jax.numpy.iinfo(x.dtype).max"}.get(mode, "0")
+        ends = np.iinfo(call.x.dtype)
+        start = f"jax.numpy.{call.dtype}({ {'max': ends.min, 'min': ends.max}.get(mode, 0) })"
     op = f"jax.lax.{ {'max': 'max', 'min': 'min'}.get(mode, 'add') }"
 
     def reduced(x: str) -> str:

@@ -120,8 +120,16 @@ class Windows(NamedTuple):
     volume: Array  # (windows,): all taps, in the data or not
 
 
-def one_axis(n: int, k: int, s: int, before: int, after: int, d: int, ceil_mode: bool) -> list[tuple[Sequence[int], int, int]]:
-    """The windows of an axis: the cells of each, its taps inside the padded extent, and all its taps."""
+class Axis(NamedTuple):
+    """A window along one axis."""
+
+    taps: Sequence[int]  # its cells; -1 is a tap outside of the data, where those are wanted too
+    padded: int  # taps inside the padded extent
+    size: int  # all taps
+
+
+def one_axis(n: int, k: int, s: int, before: int, after: int, d: int, ceil_mode: bool, outside: bool) -> list[Axis]:
+    """The windows of an axis."""
     reach = d * (k - 1) + 1
     starts = [-before + s * o for o in range((n + before + after - reach) // s + 1)]
     if ceil_mode and starts[-1] + reach < n + after and starts[-1] + s < n:
@@ -129,7 +137,10 @@ def one_axis(n: int, k: int, s: int, before: int, after: int, d: int, ceil_mode:
     found = []
     for start in starts:
         first, last = max(0, -(start // d)), min(k - 1, (n - 1 - start) // d)
-        found.append((range(start + first * d, start + last * d + 1, d), min(k, (n + after - 1 - start) // d + 1), k))
+        taps: Sequence[int] = range(start + first * d, start + last * d + 1, d)
+        if outside:
+            taps = [start + j * d if first <= j <= last else -1 for j in range(k)]
+        found.append(Axis(taps, min(k, (n + after - 1 - start) // d + 1), k))
     return found
 
 
@@ -141,29 +152,34 @@ def sides(n: int, k: int, s: int, d: int, word: str, undilated: bool) -> tuple[i
 
 
 def windows_of(call: Call, ways: Mapping[str, Any]) -> Windows:
-    along: list[list[tuple[Sequence[int], int, int]]] = []
+    along: list[list[Axis]] = []
     counted = "data"
     if call.adaptive:
         for n, given in zip(call.sizes, call.each("output_size"), strict=True):
             out = n if given is None else given
             spans = [range(o * n // out, -(-(o + 1) * n // out)) for o in range(out)]
-            along.append([(span, len(span), len(span)) for span in spans])
+            along.append([Axis(span, len(span), len(span)) for span in spans])
     else:
         counted = ways.get("count", "padded" if call.arguments.get("count_include_pad", True) else "data")
         kernel, stride, dilation, padding = call.each("kernel"), call.stride, call.each("dilation", 1), call.padding
         for i, n in enumerate(call.sizes):
             k, s, d = kernel[i], stride[i], dilation[i]
             pads = sides(n, k, s, d, padding, "same" in ways) if isinstance(padding, str) else padding[i]
-            along.append(one_axis(n, k, s, *pads, d, call.arguments.get("ceil_mode", False) and not isinstance(padding, str)))
+            ceil_mode = call.arguments.get("ceil_mode", False) and not isinstance(padding, str)
+            along.append(one_axis(n, k, s, *pads, d, ceil_mode, "outside" in ways))
     cells, divisors, volume = np.zeros((1, 1), np.int64), np.ones(1), np.ones(1)
     for n, own in zip(call.sizes, along, strict=True):
-        table = np.full((len(own), max([1, *(len(taps) for taps, _, _ in own)])), -1, np.int64)
-        for o, (taps, _, _) in enumerate(own):
-            table[o, : len(taps)] = taps
+        table = np.full((len(own), max([1, *(len(window.taps) for window in own)])), -1, np.int64)
+        for o, window in enumerate(own):
+            table[o, : len(window.taps)] = window.taps
         left, right = cells[:, None, :, None], table[None, :, None, :]
         joint = np.where((left < 0) | (right < 0), -1, left * n + right)
         cells = joint.reshape(joint.shape[0] * joint.shape[1], joint.shape[2] * joint.shape[3])
-        columns = {"data": [len(taps) for taps, _, _ in own], "padded": [p for _, p, _ in own], "kernel": [k for _, _, k in own]}
+        columns = {
+            "data": [len(window.taps) for window in own],
+            "padded": [window.padded for window in own],
+            "kernel": [window.size for window in own],
+        }
         divisors = np.multiply.outer(divisors, np.array(columns[counted], float)).ravel()
         volume = np.multiply.outer(volume, np.array(columns["kernel"], float)).ravel()
     override = call.arguments.get("divisor_override")
@@ -214,6 +230,7 @@ class Near(NamedTuple):
 
     cells: Array
     bound: Array
+    dtype: Any = None  # of the result; None for the oracle's
 
 
 class Plane(NamedTuple):
@@ -246,16 +263,30 @@ def as_if(call: Call, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     with np.errstate(all="ignore"):
         plane = Plane(call, windows_of(call, ways), np.zeros((0, 0)))
         x = plane.flat(call.x)
-        plane = plane._replace(x=_stopped(x, ways["stop"]) if "stop" in ways else x)
+        plane = plane._replace(x=_stopped(x, ways))
         kind = {"max": "extremes", "min": "extremes", "lp": f"{ways.get('powers', 'no')} powers"}.get(call.mode, "sums")
         maker = MAKERS.get((kind, call.backward))
         return call.expected if maker is None else maker(plane, ways)
 
 
-def _stopped(x: Array, dtype: str) -> Array:
-    """The cells after a stop at another type."""
-    wraps = np.dtype(dtype).kind in "iu"
-    return (x.astype(np.int64) if wraps else x).astype(dtype)
+def _stopped(x: Array, ways: Mapping[str, Any]) -> Array:
+    """The cells after a stop at a narrower type, or at two."""
+    if "cut" in ways:
+        x = x.astype(np.int64).astype(ways["cut"])
+    if "stop" not in ways:
+        return x
+    narrow = np.dtype(ways["stop"])
+    top = float(limits(narrow).max)
+    return np.clip(x, -top, top).astype(narrow) if x.dtype.name in FLOATS else x.astype(narrow)
+
+
+def _restored(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Back in the cells' type: integers saturate, at the last one that a float32 holds."""
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        least, most = (int(end) for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
+        top = np.float32(most) if int(np.float32(most)) <= most else np.nextafter(np.float32(most), np.float32(0))
+        return np.clip(values, np.float32(least), top).astype(dtype)
+    return values.astype(dtype)
 
 
 def _extremes(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -267,21 +298,24 @@ def _extremes(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array]:
     if "pad" in ways:  # the value of a cell in the padding
         outside = ((plane.windows.cells >= 0).sum(1) < plane.windows.volume)[:, None]
         best = np.where(outside, np.array(ways["pad"]).astype(wide.dtype), best)
+    rest, first = {"unmoved", "pad", "start", "outside"} & set(ways), True
     for slot in plane.windows.cells.T:
-        value, real = wide[slot], (slot >= 0)[:, None]
+        real = (slot >= 0)[:, None] | ("outside" in ways)
+        value = np.where((slot >= 0)[:, None], wide[slot], np.array(lowest(x.dtype, mode)).astype(wide.dtype))
         with np.errstate(invalid="ignore"):
             take = value > best if mode == "max" else value < best
         take |= (value == best) & (ways.get("ties") == "last")
-        if not {"unmoved", "pad", "start"} & set(ways):
+        if not rest:
             take |= chosen < 0
         nan, held = value != value, best != best
         take = {
             "last": nan | (take & ~held),
             "ignored": ~nan & (take | held),
             "compared": take,
-            "forgotten": nan | held | take,
+            "forgotten": nan | held | take | (first and "outside" in ways),
         }[ways.get("nan", "last")]
         best, chosen = np.where(take & real, value, best), np.where(take & real, slot[:, None], chosen)
+        first = False
     if "unmoved" in ways:  # the index of a window where nothing won against the start
         depth = prod(plane.call.sizes[1:])
         chosen = np.where(chosen < 0, plane.windows.cells[:, :1] % depth if ways["unmoved"] == "depth" else 0, chosen)
@@ -297,7 +331,7 @@ def _extreme_values(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near
             lost |= (slot >= 0)[:, None] & np.isnan(plane.x[slot].astype(np.float64))
         return (Near(plane.back(values), plane.back(np.where(lost, np.nan, 0))),)
     values, chosen = _extremes(plane, ways)
-    result = plane.back(values.astype(call.x.dtype))
+    result = plane.back(_restored(values, call.x.dtype))
     if not call.arguments.get("return_indices"):
         return (result,)
     if ways.get("index") == "whole":
@@ -307,27 +341,29 @@ def _extreme_values(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near
 
 def _extreme_gradient(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     x, g, windows = plane.x, plane.g.astype(np.float64), plane.windows
-    shares = np.zeros((*windows.cells.shape, x.shape[1]))  # of each slot of a window in its gradient
+    total, size, many = (np.zeros(x.shape) for _ in range(3))
+    carried = np.broadcast_to(np.arange(x.shape[1]), g.shape)
+
+    def add(cells: Array, parts: Array, where: Array) -> None:
+        at = cells[where], carried[where]
+        for sums, terms in ((total, parts), (size, np.abs(parts)), (many, np.ones(parts.shape))):
+            np.add.at(sums, at, terms[where])
+
     if ways.get("ties") == "split":
-        seen = np.where(windows.cells[..., None] < 0, np.nan, x.astype(np.float64)[windows.cells])
+        values = np.where(windows.cells[..., None] < 0, np.nan, x.astype(np.float64)[windows.cells])
         real = windows.cells[..., None] >= 0
         least = -np.inf if plane.call.mode == "max" else np.inf
-        padded = np.where(real, seen, least)
+        padded = np.where(real, values, least)
         extreme = padded.max(1, keepdims=True) if plane.call.mode == "max" else padded.min(1, keepdims=True)
-        equal = np.where(real, padded == extreme, False)
+        equal = real & (padded == extreme)
         beside = (plane.windows.volume - real[..., 0].sum(1))[:, None, None] * (extreme == least)  # padding is such a cell too
         shares = np.where(real, equal / (equal.sum(1, keepdims=True) + beside), 0)
+        for slot in range(windows.cells.shape[1]):
+            cells = np.broadcast_to(windows.cells[:, slot, None], g.shape)
+            add(cells, shares[:, slot] * g, (cells >= 0) & (shares[:, slot] != 0))
     else:
         chosen = _extremes(plane, ways)[1]
-        shares = np.where((windows.cells[..., None] == chosen[:, None]) & (windows.cells[..., None] >= 0), 1.0, 0.0)
-    parts = np.where(shares == 0, 0, shares * g[:, None])
-    total, size, many = (np.zeros(x.shape) for _ in range(3))
-    for slot in range(windows.cells.shape[1]):
-        real = windows.cells[:, slot] >= 0
-        at = windows.cells[real, slot]
-        np.add.at(total, at, parts[real, slot])
-        np.add.at(size, at, np.abs(parts[real, slot]))
-        np.add.at(many, at, shares[real, slot] != 0)
+        add(chosen, g, chosen >= 0)
     return (_rounded(plane, Sum(total, size, many), np.ones(1), plane.call.sizes, ways),)
 
 
@@ -353,7 +389,7 @@ def _working(plane: Plane, ways: Mapping[str, Any]) -> Any:
     """The type in which sums are made: the specification's, or the narrower own one."""
     own = plane.call.x.dtype
     narrow = ways.get("adds") == "own" and own.name in FLOATS
-    return own if own.name == "float64" or narrow else np.dtype(np.float32)
+    return own if (own.name == "float64" and "stop" not in ways) or narrow else np.dtype(np.float32)
 
 
 def _sums(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
@@ -361,8 +397,17 @@ def _sums(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     whole = own.name not in FLOATS
     x = plane.x
     divisors = plane.windows.divisors if average else np.ones(1)
+    if whole and ways.get("wrap") == "saturates":  # in some order: a saturated sum over the cells, or anything nearer to 0
+        count = (plane.windows.cells >= 0).sum(1)[:, None] * np.ones(x.shape[1])
+        return (Near(plane.back(0 * count), plane.back(np.iinfo(own).max / np.maximum(count, 1) + 1), own),)
     if whole and ways.get("result") == "own":
+        if "stop" in ways:  # an average of float32 cells, rounded: their sum may be off
+            added = _sum(x, plane.windows.cells)
+            values = _restored(np.rint(added.total / divisors[:, None]), own).astype(np.float64)
+            bound = 1 + added.size / divisors[:, None] * (added.many + 3) * 2.0**-23
+            return (Near(plane.back(values), plane.back(bound), own),)
         total, by = _sum(x, plane.windows.cells, np.int64).total, np.maximum(divisors[:, None], 1).astype(np.int64)
+        total = total.astype(ways["wrap"]).astype(np.int64) if "wrap" in ways else total
         down = total // by
         if ways.get("whole") == "trunc":
             return (plane.back((down + ((total < 0) & (down * by != total))).astype(own)),)
@@ -393,14 +438,15 @@ def _sum_gradient(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, 
 def _rounded(plane: Plane, added: Sum, divisors: Array, sizes: Sequence[int] | None, ways: Mapping[str, Any]) -> Array | Near:
     """Sums divided, and rounded to the type of the result; Near where another order of additions is among the ways."""
     own = plane.call.x.dtype
-    result = own if own.name in FLOATS else np.dtype(np.float32)
+    result = own if own.name in FLOATS and "stop" not in ways else np.dtype(np.float32)
     adds, by = ways.get("adds"), divisors[:, None].astype(added.total.dtype)
     values = (added.total / by).astype(np.float64)
     if ways.get("flush"):
         values = np.where(np.abs(values) < float(limits(result).tiny), 0, values)
     if adds in (None, "rows", "float64"):
         exact = added.total / by
-        return plane.back((exact if not ways.get("flush") else values).astype(result), sizes)
+        values = (exact if not ways.get("flush") else values).astype(result)
+        return plane.back(values.astype(own) if own.name in FLOATS else values, sizes)
     # n - 1 additions in any order, terms that are rounded or are quotients (2), a division or a rounded reciprocal and a
     # product (2), and the rounding of the result: (1 + u)**(n + 3), the rest absolutely.
     working = limits(_working(plane, ways))
@@ -444,7 +490,8 @@ def _plain_norms(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, .
     total, slack, top, u = _powers(plane, ways)
 
     def root(sums: Array) -> Array:
-        return np.where(sums < 0, np.nan if ways.get("sign") == "kept" else 0, np.abs(sums) ** (1 / p))
+        below = (sums < 0) & np.isfinite(sums)  # pow(-inf, 1 / 3) is inf
+        return np.where(below, np.nan if ways.get("sign") == "kept" else 0, np.abs(sums) ** (1 / p))
 
     values = root(total)
     most = np.where(total + slack > top, np.inf, root(total + slack))
@@ -478,22 +525,23 @@ def _powers(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array, Array, float,
 def _plain_norm_gradient(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     """The chain rule through powers, sum and root; open where the sum is 0 or overflows, which is 0 / 0 or inf * 0."""
     p, own, windows = _exponent(plane), limits(plane.call.x.dtype), plane.windows
-    total, slack, _, u = _powers(plane, ways)
+    total, slack, top, u = _powers(plane, ways)
     wide, g = plane.x.astype(np.float64), plane.g.astype(np.float64)
     scale = windows.volume / np.maximum((windows.cells >= 0).sum(1), 1) if "mean" in ways else np.ones(len(windows.volume))
-    inner = np.abs(wide) ** (p - 1) * (1 if ways.get("sign") == "kept" and p % 2 == 1 else np.sign(wide))
-    outer = g * np.where(total < 0, np.nan, np.abs(total)) ** (1 / p - 1) * scale[:, None]
+    inner = p * np.abs(wide) ** (p - 1)
+    inner = np.where(inner > top, np.inf, inner) * (1 if ways.get("sign") == "kept" and p % 2 == 1 else np.sign(wide))
+    outer = g / p * np.where(total < 0, np.nan, np.abs(total)) ** (1 / p - 1) * scale[:, None]
     doubt = np.abs(1 / p - 1) * slack / np.abs(total) + 64 * u
     lost = ~np.isfinite(total) & ~np.isnan(total) | (np.abs(total) <= 4 * slack)
-    grad, bound = np.zeros(wide.shape), np.zeros(wide.shape)
+    above, off = np.zeros(wide.shape), np.zeros(wide.shape)  # the gradient of each cell's power
     for slot in windows.cells.T:
         real = slot >= 0
-        part = outer[real] * inner[slot[real]]
-        np.add.at(grad, slot[real], np.where(lost[real], 0, part))
-        np.add.at(bound, slot[real], np.where(lost[real], np.inf, np.abs(part) * (doubt[real] + 64 * u)))
-    open_to = np.isnan(bound) & ~np.isnan(grad)
-    bound = np.where(open_to, np.inf, bound) + np.where(np.isfinite(grad), np.abs(grad), 0) * 2 * float(own.eps)
-    bound = np.where(np.isnan(grad), 0, bound) + float(own.smallest_subnormal)
+        np.add.at(above, slot[real], np.where(lost[real], 0, outer[real]))
+        np.add.at(off, slot[real], np.where(lost[real], np.inf, np.abs(outer[real]) * (doubt[real] + 64 * u)))
+    grad = above * inner  # 0 * inf is NaN, in no window too
+    bound = np.where(np.isinf(off), np.inf, off * np.abs(inner))
+    bound = bound + np.where(np.isfinite(grad), np.abs(grad), 0) * 2 * float(own.eps) + float(own.smallest_subnormal)
+    bound = np.where(np.isnan(grad) & ~np.isinf(off), 0, bound)
     sizes = plane.call.sizes
     return (Near(plane.back(grad, sizes), plane.back(bound, sizes)),)
 
@@ -517,7 +565,8 @@ def fits(got: Sequence[Array], wanted: Sequence[Array | Near], call: Call) -> bo
     for own, want, usual in zip(got, wanted, call.expected, strict=True):
         near = isinstance(want, Near)
         cells = want.cells if isinstance(want, Near) else want
-        if own.shape != cells.shape or own.dtype != (usual.dtype if near else cells.dtype):
+        dtype = (want.dtype or usual.dtype) if isinstance(want, Near) else cells.dtype
+        if own.shape != cells.shape or own.dtype != dtype:
             return False
         wide = own.astype(np.float64) if near else own
         with np.errstate(all="ignore"):
