@@ -29,7 +29,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
-from pooling._cpu._rows cimport SIDE, Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
+from pooling._cpu._rows cimport (
+    SIDE, Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t,
+    split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
+)
 
 from pooling._dtypes import DTYPES
 
