@@ -80,6 +80,10 @@ def whole_average(call: Call) -> bool:
     return call.mode == "avg" and not floating(call)
 
 
+def one_window(call: Call) -> bool:
+    return call.adaptive and call.dtype in ("int32", "int64") and set(call.each("output_size")) == {1}
+
+
 def norm(call: Call) -> bool:
     return call.mode == "lp"
 
@@ -181,6 +185,7 @@ WAYS = (
         "Wider cells are converted to float32, infinite ones to its largest number, and the result back.",
         "Section 5: max and min in the own type, float64 and 64-bit integers in float64.",
         when(lambda call: call.dtype in ("float64", "int32", "int64", "uint32", "uint64"), stop="float32"),
+        beside=True,
     ),
     Way(
         "stop_int32",
@@ -188,6 +193,7 @@ WAYS = (
         "Cells lose their upper 32 bits.",
         "Section 5: max and min in the own type.",
         when(lambda call: call.dtype == "int64", cut="int32"),
+        beside=True,
     ),
     Way(
         "same_undilated",
@@ -237,9 +243,10 @@ WAYS = (
     Way(
         "saturates",
         "Sums of integers saturate in the cells' type",
-        "A sum that leaves the cells' type stays at its end, so that the average is at most that over the cells.",
+        "A sum that leaves the cells' type (that of int64 leaves int32) stays at its end, so that the average is at most that over "
+        "the cells.",
         "Section 5: averages of integers from the exact sum.",
-        when(lambda call: whole_average(call) and call.dtype in ("int8", "uint8"), wrap="saturates"),
+        when(lambda call: whole_average(call) and (call.dtype in ("int8", "uint8") or one_window(call)), wrap="saturates"),
         general=4,
     ),
     Way(
@@ -343,22 +350,22 @@ def changes(parts: Sequence[Array | Near], usual: Sequence[Array | Near]) -> boo
 def explanations(got: Sequence[Array], call: Call, seconds: float = 5) -> list[Ways]:
     """All sets of ways that reproduce every cell, of the fewest ways that do."""
     until, usual = time.process_time() + seconds, as_if(call, {})
-    usable = []
+    usable, found = list[str](), list[Ways]()
     for way in WAYS:
         knobs = way.knobs(call)
-        if knobs is not None and (way.rounding or way.beside or norm(call) or changes(as_if(call, knobs), usual)):
-            usable.append(way.key)
-    for size in (1, 2, 3):
-        found = []
-        for keys in combinations(usable, size):
+        if knobs is not None:
+            parts = as_if(call, knobs)
+            if way.rounding or way.beside or norm(call) or changes(parts, usual):
+                usable.append(way.key)
+                found += [(way.key,)] * fits(got, parts, call)
+    for size in (2, 3, 4):
+        for keys in combinations(usable, size) if not found else ():
             if time.process_time() > until:
                 break
             knobs = merged(call, keys)
             if knobs is not None and fits(got, as_if(call, knobs), call):
                 found.append(keys)
-        if found:
-            return found
-    return []
+    return found
 
 
 def cover(found: Mapping[str, list[Ways]]) -> dict[str, Ways]:

@@ -331,7 +331,8 @@ def _extreme_values(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near
             lost |= (slot >= 0)[:, None] & np.isnan(plane.x[slot].astype(np.float64))
         return (Near(plane.back(values), plane.back(np.where(lost, np.nan, 0))),)
     values, chosen = _extremes(plane, ways)
-    result = plane.back(_restored(values, call.x.dtype))
+    values = _restored(values, np.dtype(ways.get("cut", call.x.dtype))).astype(call.x.dtype)
+    result = plane.back(values)
     if not call.arguments.get("return_indices"):
         return (result,)
     if ways.get("index") == "whole":
@@ -399,11 +400,11 @@ def _sums(plane: Plane, ways: Mapping[str, Any]) -> tuple[Array | Near, ...]:
     divisors = plane.windows.divisors if average else np.ones(1)
     if whole and ways.get("wrap") == "saturates":  # in some order: a saturated sum over the cells, or anything nearer to 0
         count = (plane.windows.cells >= 0).sum(1)[:, None] * np.ones(x.shape[1])
-        return (Near(plane.back(0 * count), plane.back(np.iinfo(own).max / np.maximum(count, 1) + 1), own),)
+        return (Near(plane.back(0 * count), plane.back(min(float(np.iinfo(own).max), 2.0**31) / np.maximum(count, 1) + 1), own),)
     if whole and ways.get("result") == "own":
         if "stop" in ways:  # an average of float32 cells, rounded: their sum may be off
             added = _sum(x, plane.windows.cells)
-            values = _restored(np.rint(added.total / divisors[:, None]), own).astype(np.float64)
+            values = _restored(np.rint(added.total / divisors[:, None]), np.dtype(ways.get("cut", own))).astype(np.float64)
             bound = 1 + added.size / divisors[:, None] * (added.many + 3) * 2.0**-23
             return (Near(plane.back(values), plane.back(bound), own),)
         total, by = _sum(x, plane.windows.cells, np.int64).total, np.maximum(divisors[:, None], 1).astype(np.int64)
