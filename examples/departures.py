@@ -243,8 +243,8 @@ WAYS = (
     Way(
         "saturates",
         "Sums of integers saturate in the cells' type",
-        "A sum that leaves the cells' type (that of int64 leaves int32) stays at its end, so that the average is at most that over "
-        "the cells.",
+        "A sum that leaves the cells' type (that of int64 leaves int32) stays at its end, so that the average is at most that "
+        "over the cells.",
         "Section 5: averages of integers from the exact sum.",
         when(lambda call: whole_average(call) and (call.dtype in ("int8", "uint8") or one_window(call)), wrap="saturates"),
         general=4,
