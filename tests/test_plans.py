@@ -258,7 +258,7 @@ def test_cells_converted_as_their_rows_are_combined(caplog, dtype, mode, layout)
                 want = pooling.pool(x.astype(wide), mode, (kernel, 2), **(arguments | {"dtype": got.dtype.name}))
             assert agree(got, want), (shape, kernel, stride, dilation, padding)
             row = width * (channels if layout == LAST else 1) * DTYPES[dtype].size
-            assert not log or ("converted on the way" in log) == (merges and kernel < 4 and row >= 16)
+            assert not log or ("converted on the way" in log) == ("in one go" in log or (merges and kernel < 4 and row >= 16))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16"])
@@ -579,6 +579,45 @@ def last_page():
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     assert protect(np.frombuffer(memory, np.uint8).ctypes.data + size, mmap.PAGESIZE, 0) == 0
     return np.frombuffer(memory, np.uint8, size)
+
+
+FUSED = sorted({cell for loop, *_, cell, _ in (key for key in ROWS if key[0] == "fuse")})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "min", "sum", "avg"])
+@pytest.mark.parametrize("stride, dilation", [((1, 1), 1), ((2, 2), 1), ((1, 2), 3), ((3, 1), 2)])
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("dtype", FUSED)
+def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilation, mode):
+    """Lines of all lengths about those of vectors: read to the array's last cell and no further, written between other cells."""
+    went = 0
+    lengths = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, 129, 130)
+    for number, (cells, (lines, planes), lead) in enumerate(product(lengths, ((1, 5), (5, 2), (8, 1)), (0, 1))):
+        before, after = min(lead, kernel - 1), number % kernel
+        if cells + before + after < kernel or lines + 2 * dilation * (kernel - 1) < 1 + dilation * (kernel - 1):
+            continue
+        x = data((planes, lines, cells), dtype, number, "special")
+        placed = last_page[len(last_page) - x.nbytes :].view(x.dtype).reshape(x.shape)
+        placed[...] = x
+        arguments = {"stride": stride, "dilation": (dilation, 1), "layout": "CHW", "count_include_pad": number % 3 > 0}
+        arguments["padding"] = ((dilation * (kernel - 1) * (lines < 8),) * 2, (before, after))
+        if mode != "avg":
+            del arguments["count_include_pad"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            got, log = way(caplog, placed, mode, kernel, **arguments)
+            want = oracle.pool(x, mode, kernel, **arguments)
+        assert agree(got, want), (cells, lines, planes, before, after)
+        went += "in one go" in log
+        around = np.zeros(tuple(n + 2 for n in got.shape), got.dtype)
+        inside = around[1:-1, 1:-1, 1:-1]
+        pooling.pool(placed, mode, kernel, **arguments, out=inside)
+        assert agree(inside, want)
+        inside[...] = 0
+        assert not around.view(np.uint8).any(), "cells beside the result were written"
+    merged = mode in ("sum", "avg") or dtype in ("float32", "float64", "float16", "bfloat16", "uint8")
+    assert went > 20 or not merged
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")

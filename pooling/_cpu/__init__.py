@@ -132,6 +132,7 @@ def _loops(reduction: Reduction, types: Types, index: str = "") -> _nest.Loops:
     """The row loops of a mode on these types; `index`: the type that carries indices, where they are asked for."""
     row, combine = reduction.row, COMBINES[reduction.row.combine]
     identity, load = _identity(row.identity, types.cell), row.cell
+    neutral = np.array(identity, numpy_dtype(types.cell)).tobytes()
     if combine.key and load == "x" and not index:
         types, load = keyed(types), combine.key if keyed(types) != types else load
     if types.accumulate == "int16" and DTYPES[types.cell].kind == "f":
@@ -146,6 +147,7 @@ def _loops(reduction: Reduction, types: Types, index: str = "") -> _nest.Loops:
         types,
         index,
         np.array(identity, numpy_dtype(types.accumulate)).tobytes(),
+        neutral,
     )
 
 

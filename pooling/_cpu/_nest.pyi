@@ -23,6 +23,7 @@ class Loops:
         types: Types,
         index: str,
         identity: bytes,
+        neutral: bytes,
     ) -> None: ...
 
 class Plan:

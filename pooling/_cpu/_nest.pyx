@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
 from pooling._cpu._rows cimport (
-    SIDE, Cells, Walk, finish_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t,
+    SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t,
     split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 )
 
@@ -49,6 +49,7 @@ cdef enum:
     ROW = 1 << 15             # bytes of a piece of a row, so that a row of windows stays in a core's first-level cache
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
+    FUSED = 1 << 16           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
@@ -91,6 +92,8 @@ cdef struct Job:
     merge_t merge
     pick_t pick
     whole_t combined           # whole planes; NULL where windows are none
+    fuse_t fuse                # one of the loops for small windows; NULL where windows are not
+    fuse_t fuses[8]
     finish_t finish
     finish_t round             # finish and store in one, for divisors up to ROUNDED
     store_t store
@@ -101,6 +104,7 @@ cdef struct Job:
     split_rows_t split
     streamed_t streamed
     bint idempotent, uniform, copied, exact   # copied, exact: load and store change nothing
+    bint divides               # to finish is to divide an accumulator
     Py_ssize_t size, finished, indexed  # bytes of an accumulator, of a finished value, of an index (or 0),
     Py_ssize_t cell, result    # of a cell, and of a result's
     Py_ssize_t first           # the first axis that has anything to reduce, or 3
@@ -117,7 +121,7 @@ cdef struct Job:
     bint alone                 # such rows are the result
     Py_ssize_t ahead           # bytes by which rows of the array are asked for before they are read
     bint straight, onto        # it reads the array itself; the last axis writes the result itself
-    uint64_t identity
+    uint64_t identity, neutral  # of accumulators, of cells
     uint64_t divisor           # of all windows, where it is uniform: a finished value
     double p
     # Blocks: (last outer, D, H, W, inner) of each, how many there are, and the scratch memory of one thread.
@@ -177,6 +181,7 @@ include "_tall.pxi"
 include "_lanes.pxi"
 include "_chosen.pxi"
 include "_whole.pxi"
+include "_fused.pxi"
 
 
 cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nogil:
@@ -218,6 +223,9 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
     if job.combined != NULL:
         run_whole(job, x, y, count[0], scratch)
         return
+    if job.fuse != NULL:
+        run_fused(job, t, x, y, count[0], scratch)
+        return
     if job.chosen:
         if job.direct:
             run_direct(job, t, x, y, i, count[0], count[4], scratch)
@@ -252,6 +260,7 @@ cdef class Loops:
     cdef merge_t merge
     cdef pick_t pick
     cdef whole_t whole
+    cdef fuse_t fuses[8]
     cdef finish_t finish
     cdef finish_t round
     cdef store_t store
@@ -264,10 +273,10 @@ cdef class Loops:
     cdef split_rows_t split
     cdef streamed_t streamed
     cdef Py_ssize_t size, finished, indexed, cell, result
-    cdef uint64_t identity
-    cdef bint idempotent, copied, exact
+    cdef uint64_t identity, neutral
+    cdef bint idempotent, copied, exact, divides
 
-    def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity):
+    def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity, bytes neutral):
         self.load = <load_t> <size_t> rows["load", cell, types.cell, types.accumulate]
         self.merge = <merge_t> <size_t> rows.get(("merge", combine, cell, types.cell, types.accumulate), 0)
         self.finish = self.round = NULL
@@ -277,11 +286,15 @@ cdef class Loops:
         self.store = <store_t> <size_t> rows["store", types.finish, types.result]
         self.copied = cell == "x" and types.cell == types.accumulate
         self.exact = types.finish == types.result
+        self.divides = finish == "s / n" and types.accumulate == types.finish
         self.cell, self.finished, self.result = [DTYPES[name].size for name in (types.cell, types.finish, types.result)]
         self.size, self.idempotent = len(identity), idempotent
-        self.identity = 0
+        self.identity = self.neutral = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
+        memcpy(&self.neutral, <const char*> neutral, len(neutral))
         self.whole = NULL
+        for k, address in enumerate(rows.get(("fuse", combine, cell, types.cell, types.accumulate), (0,) * 8)):
+            self.fuses[k] = <fuse_t> <size_t> address
         if index:
             self.pick = <pick_t> <size_t> rows["choose", combine, types.accumulate, index]
             self.narrow = <store_t> <size_t> rows["index", index, "int32"]
@@ -337,7 +350,8 @@ cdef class Plan:
         self.axes, self.items = axes, 1
         job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
-        job.combined = loops.whole
+        job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
+        memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):
@@ -383,13 +397,15 @@ cdef class Plan:
                 tall = "sweeping" if job.idempotent else "piling"
                 ways.append(f"{'DHW'[k]} by {tall if job.swept and k == 1 else 'taps' if tapped else 'doubling'}")
         rows = "axis by axis" if job.combined == NULL else "whole planes"
-        if job.lanes:
+        if job.fuse != NULL:
+            rows = "H and W in one go"
+        elif job.lanes:
             rows = f"{job.slab} rows of windows at a time"
         elif job.chosen:
             rows = f"tap by tap, {'from the array' if job.direct else 'from split rows'}"
         if job.group > 1:
             rows += f", {job.group} planes together"
-        merged = job.lanes and job.merged
+        merged = job.fuse != NULL or (job.lanes and job.merged)
         ends = "" if job.straight else "cells are converted on the way, " if merged else "cells are loaded, "
         ends += "" if job.onto else "results are stored, "
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "

@@ -151,9 +151,10 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.kept = 0
     job.chosen = plan_chosen(job, pieces)
     job.lanes = False
+    job.fuse = NULL
     if not plan_whole(job, pieces):
         job.combined = NULL
-    if job.chosen or job.combined != NULL:
+    if job.chosen or job.combined != NULL or plan_fused(job, pieces):
         return
     job.straight = job.copied and job.first < 3 and (job.x_inner == size or job.inner == 1)
     job.onto = job.exact and job.finish == NULL and job.i == NULL and (job.y_inner == size or job.inner == 1)

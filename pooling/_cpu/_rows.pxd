@@ -44,6 +44,15 @@ cdef extern from "_cells.h":
     enum:
         SIDE "POOLING_SIDE"
 
+cdef extern from "_fused.h":
+    ctypedef struct fused_t:
+        Py_ssize_t planes, rows, windows, lines, cells, first, stride, dilation, pitch, line, dpitch, drow, ahead
+        int dense
+        const char* end
+        const char* none
+        const char* identity
+        const char* divisor
+
 cdef extern from "_chosen.h":
     ctypedef struct taps_t:
         Py_ssize_t cells, run, step
@@ -88,6 +97,8 @@ cdef struct Walk:
 ctypedef void (*pick_t)(const Walk*, Cells dst, Cells a, Cells b, Cells c) noexcept nogil
 # Each of some dense planes of at most SIDE x SIDE accumulators, rows x cells, combined into one.
 ctypedef void (*whole_t)(char* dst, const char* src, Py_ssize_t planes, Py_ssize_t rows, Py_ssize_t cells) noexcept nogil
+# Windows of two or three lines, and of as many cells of them, one beside the other or every second one.
+ctypedef void (*fuse_t)(char* dst, const char* src, const fused_t*) noexcept nogil
 # A row of the caller's array, cells x inner with strides in bytes, to dense accumulators.
 ctypedef void (*load_t)(char* dst, const char* src, Py_ssize_t cells, Py_ssize_t cell_stride, Py_ssize_t inner,
                         Py_ssize_t inner_stride, double p) noexcept nogil
