@@ -620,6 +620,38 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
     assert went > 20 or not merged
 
 
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "sum", "avg"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_small_windows_of_volumes_in_one_go(caplog, dtype, mode):
+    """Lines that are combined down D first, for windows of all planes and of some."""
+    went = 0
+    for number, (cells, depth, kernel, stride) in enumerate(product((5, 16, 33, 70), (1, 4, 9), (2, 3), (1, 2))):
+        x = data((2, depth, 40 if cells == 70 else 6, cells), dtype, number, "special")
+        arguments = {"kernel": (min(depth, 1 + number % 3), kernel, kernel), "stride": (1 + number % 2, stride, stride)}
+        arguments |= {"padding": ((0, 0), (1, 0), (1, 1)), "layout": "CDHW"}
+        with np.errstate(over="ignore", invalid="ignore"):
+            got, log = way(caplog, x, mode, **arguments)
+            assert agree(got, oracle.pool(x, mode, **arguments)), (cells, depth, kernel, stride)
+        went += "in one go" in log
+    assert went > 20 or (dtype == "uint8" and mode != "max")
+
+
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["sum", "avg"])
+@pytest.mark.parametrize("kernel, padding", [(2, 0), (2, 1), (3, 1), (3, (1, 2))])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_gradients_in_one_go(monkeypatch, dtype, kernel, padding, mode):
+    """At stride 1 the shares are summed as small windows are, and by nothing else."""
+    monkeypatch.setattr(pooling._cpu._back, "share", None)
+    for number, (cells, lines) in enumerate(product((3, 8, 15, 16, 17, 40, 130), (3, 6, 90))):
+        x = data((3, lines, cells), dtype, number, "real")
+        g = data(pooling.output_shape(x.shape, kernel, 1, padding, layout="CHW"), dtype, number + 1, "special")
+        with np.errstate(over="ignore", invalid="ignore"):
+            got = pooling.pool_backward(g, x, mode, kernel, 1, padding, layout="CHW")
+            assert agree(got, oracle.pool_backward(g, x, mode, kernel, 1, padding, layout="CHW")), (cells, lines)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
 @pytest.mark.parametrize("mode", ["max", "min", "sum", "avg"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64", "uint8", "float16"])

@@ -184,6 +184,10 @@ def _tables(geometry: Geometry, reduction: Reduction) -> tuple[Any, int, bool]:
     return [(axis, axis.ranges(), count) for axis, count in zip(axes, counts, strict=True)], divisor, uniform
 
 
+def _memory(array: Array) -> Memory:
+    return array.shape, array.strides, array.itemsize
+
+
 @lru_cache(maxsize=1024)
 def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
     """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few."""
@@ -203,7 +207,7 @@ def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: T
         return plan
 
     kept = cached(lru_cache(maxsize=8)(planned), max(geometry.outs))
-    return lambda *arrays: kept(get_num_threads(), *[(array.shape, array.strides, array.itemsize) for array in arrays])
+    return lambda *arrays: kept(get_num_threads(), *map(_memory, arrays))
 
 
 def reduce(
@@ -376,8 +380,13 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
     if not g.size:  # nor is there anything to count, of axes that may be long
         grad[...] = 0
         return grad
+    axes, divisor, uniform = _axes(geometry, reduction)
+    if uniform and all(axis.stride == 1 and axis.kernel <= 3 for axis in geometry.axes):  # the way back is one of these again
+        plan = _sharing(layout, geometry, types.cell, divisor if divides else 1, get_num_threads(), _memory(g), _memory(grad))
+        if plan.in_one_go:
+            plan.run(g, grad)
+            return grad
     if all(_few(axis) for axis in geometry.axes):
-        axes, divisor, uniform = _axes(geometry, reduction)
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
         sums = ROWS["down", accumulate], ROWS["along", accumulate]
         loops = ROWS["quotient", types.cell, accumulate], *sums, ROWS["store", accumulate, types.cell]
@@ -392,6 +401,15 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         g = g.astype(accumulate) / np.asarray(divisors).astype(accumulate)
     reduce(g, layout, geometry.transposed(), SUM, Types(cell(g), accumulate, accumulate, types.cell), grad)
     return grad
+
+
+@lru_cache(maxsize=64)
+def _sharing(layout: Layout, geometry: Geometry, name: str, divisor: int, threads: int, g: Memory, grad: Memory) -> _nest.Plan:
+    """The plan of a gradient as the sum of shares over the windows that cover each cell."""
+    accumulate = DTYPES[name].sum
+    loops = _loops(SUM, Types(name, accumulate, accumulate, name))
+    axes, quotient = _axes(geometry.transposed(), SUM)[0], ROWS["quotient", name, accumulate] if divisor != 1 else 0
+    return _nest.Plan(loops, axes, view_of(layout, (g, grad, grad)), 0, 0.0, divisor, True, threads, quotient)
 
 
 def _few(axis: Axis) -> bool:

@@ -5,9 +5,18 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether these are windows of two or three lines, and of as many cells along W, that lie dense; then their loop, and blocks."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
+    cdef const Axis* deep = &job.axis[0]
     cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.cell, windows = across.out * job.size
     cdef Py_ssize_t size[3]
-    if job.fuses[0] == NULL or job.inner > 1 or job.i != NULL or not idle(&job.axis[0]):
+    cdef fuse_t* fuses = &job.fuses[0]
+    job.deep = not idle(deep)
+    job.prepared = job.deep or job.quotient != NULL
+    if job.prepared:
+        fuses = &job.plains[0]
+    if fuses[0] == NULL or job.inner > 1 or job.i != NULL:
+        return False
+    if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
+                     or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
         return False
     if not 2 <= across.kernel <= 3 or across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1 or down.kernel != across.kernel:
         return False
@@ -20,7 +29,7 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     size[0], size[1], size[2] = job.outer[last], job.axis[0].out, down.out
     if (down.n > 1 and job.x_axis[1] < line) or (size[0] > 1 and job.x_outer[last] < line) or (size[1] > 1 and job.x_axis[0] < line):
         return False
-    job.fuse = job.fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
+    job.fuse = fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
     job.straight = job.copied
     job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform)) and (across.out == 1 or job.y_axis[2] == job.result)
     for k in range(3):
@@ -30,17 +39,36 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.block[3], job.block[4], job.grid[3], job.grid[4] = across.out, 1, 1, 1
     job.slab = job.block[2]
     job.group = job.block[0]
-    if not job.onto:
-        job.slab = min(job.slab, max(1, LANE // windows))
-        job.group = min(job.group, max(1, LANE // (job.slab * windows))) if job.slab == job.block[2] else 1
-    job.capacity = max(job.group * job.slab * across.out if not job.onto else 1, across.n) + 3 * 64
+    line = across.n * job.size
+    if not job.onto or job.prepared:   # as many as have both their lines and their windows in a core's first-level cache
+        while job.slab > 1 and (windows * job.slab > LANE or (job.prepared and line * lines_of(down, job.slab) > LANE)):
+            job.slab = (job.slab + 1) // 2
+        k = max(windows * job.slab, line * lines_of(down, job.slab) if job.prepared else 0)
+        job.group = min(job.group, max(1, LANE // k)) if job.slab == job.block[2] else 1
+    job.capacity = max(job.group * job.slab * across.out if not job.onto else 1,
+                       job.group * lines_of(down, job.slab) * across.n if job.prepared else across.n) + 3 * 64
     job.capacity = (job.capacity + 63) & ~63
     return True
 
 
+cdef inline Py_ssize_t lines_of(const Axis* axis, Py_ssize_t windows) noexcept nogil:
+    return min(axis.n, (windows - 1) * axis.stride + axis.extent)
+
+
+cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t low, Py_ssize_t lines, char* dst) noexcept nogil:
+    """Lines of a plane: each divided, or combined down D."""
+    cdef Cells to = NONE
+    to.value = dst
+    if job.deep:
+        combine_rows(job, window, x + low * job.x_axis[1], lines, job.axis[2].n, 1, to, NONE)
+    else:
+        job.quotient(dst, job.axis[2].n * job.size, x + window * job.x_axis[0] + low * job.x_axis[1], job.x_axis[1], job.x_axis[2],
+                     job.cell, lines, job.axis[2].n, 1, <const char*> &job.divisor, 0, 0)
+
+
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to the result, or to a buffer, and finished and stored from there."""
-    cdef Py_ssize_t g, d, h, i, j, last = job.outers - 1
+    cdef Py_ssize_t g, d, h, i, j, k, low, high, last = job.outers - 1
     cdef fused_t f
     cdef Tile part[3]
     cdef Cells buffer = NONE
@@ -51,8 +79,9 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.none, f.identity = scratch + job.capacity * job.size, <const char*> &job.identity
     f.divisor = <const char*> &job.divisor if job.onto and job.finish != NULL else NULL
     if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
+        k = job.size if job.prepared else job.cell
         for h in range(job.axis[2].n + 3 * 64):
-            memcpy(<char*> f.none + h * job.cell, &job.neutral, job.cell)
+            memcpy(<char*> f.none + h * k, &job.identity if job.prepared else &job.neutral, k)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
     f.windows, f.cells, f.lines = t[2].outs, job.axis[2].n, down.n
@@ -60,12 +89,14 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.ahead = down.stride * f.line
     if f.ahead > 0:
         f.ahead *= max(1, AHEAD // f.ahead)
+    if job.prepared:
+        f.line, f.ahead = f.cells * job.size, 0
     for d in range(t[0].outs):
         part[0].first = t[0].first + d
         for i in range((batch + job.group - 1) // job.group):
             g = i * job.group
             f.planes = min(job.group, batch - g)
-            source = x + g * f.pitch + (t[0].first + d) * job.x_axis[0]
+            source = x + g * job.x_outer[last] + part[0].first * job.x_axis[0]
             f.end = source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.cells * job.cell
             for j in range((t[1].outs + job.slab - 1) // job.slab):
                 h = j * job.slab
@@ -76,6 +107,14 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if job.onto:
                     f.dense = f.drow == job.y_axis[1] and (f.planes == 1 or job.y_outer[last] == f.dpitch)
                     f.dpitch, f.drow = job.y_outer[last], job.y_axis[1]
+                if job.prepared:   # what is read behind them is of no use, and no harm
+                    low, high = max(0, f.first), min(f.lines, f.first + (f.rows - 1) * f.stride + down.extent)
+                    f.pitch, f.end = (high - low) * f.line, scratch + 3 * job.capacity * job.size
+                    CHECK(f.planes * f.pitch + 3 * 64 * job.size <= job.capacity * job.size)
+                    source = scratch + 2 * job.capacity * job.size
+                    for k in range(f.planes):
+                        prepare(job, x + (g + k) * job.x_outer[last], part[0].first, low, high - low, <char*> source + k * f.pitch)
+                    source -= low * f.line
                 job.fuse(target if job.onto else buffer.value, source, &f)
                 if not job.onto:
                     store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, 1, buffer,

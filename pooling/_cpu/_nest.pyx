@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
 from pooling._cpu._rows cimport (
-    SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t,
+    SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, quotient_t,
     split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 )
 
@@ -94,6 +94,9 @@ cdef struct Job:
     whole_t combined           # whole planes; NULL where windows are none
     fuse_t fuse                # one of the loops for small windows; NULL where windows are not
     fuse_t fuses[8]
+    fuse_t plains[8]           # those of accumulators
+    bint prepared              # from lines of accumulators
+    quotient_t quotient        # divides the cells before they are combined; or NULL
     finish_t finish
     finish_t round             # finish and store in one, for divisors up to ROUNDED
     store_t store
@@ -261,6 +264,7 @@ cdef class Loops:
     cdef pick_t pick
     cdef whole_t whole
     cdef fuse_t fuses[8]
+    cdef fuse_t plains[8]
     cdef finish_t finish
     cdef finish_t round
     cdef store_t store
@@ -295,6 +299,8 @@ cdef class Loops:
         self.whole = NULL
         for k, address in enumerate(rows.get(("fuse", combine, cell, types.cell, types.accumulate), (0,) * 8)):
             self.fuses[k] = <fuse_t> <size_t> address
+        for k, address in enumerate(rows.get(("fuse", combine, "x", types.accumulate, types.accumulate), (0,) * 8)):
+            self.plains[k] = <fuse_t> <size_t> address
         if index:
             self.pick = <pick_t> <size_t> rows["choose", combine, types.accumulate, index]
             self.narrow = <store_t> <size_t> rows["index", index, "int32"]
@@ -343,8 +349,11 @@ cdef class Plan:
     cdef list axes             # keeps the arrays of the axes alive
 
     def __init__(self, Loops loops, list axes, view, Py_ssize_t index, double p, int64_t divisor, bint uniform,
-                 Py_ssize_t threads):
-        """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0."""
+                 Py_ssize_t threads, size_t quotient=0):
+        """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0.
+
+        quotient: the address of the loop that divides cells by the divisor before they are combined, where `in_one_go` is true.
+        """
         cdef Job* job = &self.job
         cdef Py_ssize_t k, work = 1
         self.axes, self.items = axes, 1
@@ -352,6 +361,8 @@ cdef class Plan:
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
         job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
+        memcpy(job.plains, loops.plains, sizeof(job.plains))
+        job.quotient = <quotient_t> quotient
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):
@@ -385,6 +396,11 @@ cdef class Plan:
         if job.chosen:
             job.scratch = job.capacity
         job.scratch = (job.scratch + 63) & ~63
+
+    @property
+    def in_one_go(self):
+        """Whether H and W are combined without a buffer between them."""
+        return self.job.fuse != NULL
 
     def words(self):
         """How it will be done, for the log."""
