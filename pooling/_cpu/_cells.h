@@ -82,6 +82,30 @@ POOLING_EVERY_SECOND(16)
 POOLING_EVERY_SECOND(32)
 POOLING_EVERY_SECOND(64)
 
+/* Of cells that lie dense those that are wanted, in any order: as many as `some_SIZE` out of `all_SIZE`, in one instruction. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
+#define POOLING_GATHERS(BYTES) ((BYTES) == 1 || POOLING_VECTOR == 64)
+#else
+#define POOLING_GATHERS(BYTES) 0
+#endif
+#if POOLING_GATHERS(1)
+enum { some_1 = 16, all_1 = 16 };
+POOLING_INLINE void gather_1(void* dst, const void* all, const uint8_t* which) {
+    _mm_storeu_si128((__m128i*)dst, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)all), _mm_loadu_si128((const __m128i*)which)));
+}
+#endif
+#if POOLING_GATHERS(2)
+#define POOLING_GATHER(BYTES, BITS)                                                                                \
+    enum { some_##BYTES = 64 / BYTES, all_##BYTES = 128 / BYTES };                                                 \
+    POOLING_INLINE void gather_##BYTES(void* dst, const void* all, const uint##BITS##_t* which) {                  \
+        _mm512_storeu_si512(dst, _mm512_permutex2var_epi##BITS(_mm512_loadu_si512(all), _mm512_loadu_si512(which), \
+            _mm512_loadu_si512((const char*)all + 64)));                                                           \
+    }
+POOLING_GATHER(2, 16)
+POOLING_GATHER(4, 32)
+POOLING_GATHER(8, 64)
+#endif
+
 #define POOLING_ROOM 1024  /* bytes of cells of which only some are wanted, */
 #define POOLING_BETWEEN 12 /* at most every so manieth: beyond, one by one is faster */
 
