@@ -622,6 +622,53 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
 
 @pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
 @pytest.mark.parametrize("mode", ["max", "sum", "avg"])
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("dtype", FUSED)
+def test_small_windows_of_many_channels_in_one_go(caplog, dtype, kernel, mode):
+    """Channels that are a vector, a few of them, and parts of one."""
+    went = 0
+    many, strides = (8, 15, 16, 17, 33, 64, 65, 130), ((1, 1), (2, 2), (1, 2))
+    for number, (channels, stride, lead) in enumerate(product(many, strides, (0, 1))):
+        x = data((2, 3 + number % 5, 2 + number % 9, channels), dtype, number, "special")
+        arguments = {"stride": stride, "padding": ((kernel // 2, 0), (lead, number % kernel))}
+        arguments["count_include_pad"] = number % 3 > 0
+        if x.shape[2] + lead + number % kernel < kernel:
+            continue
+        if mode != "avg":
+            del arguments["count_include_pad"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            got, log = way(caplog, x, mode, kernel, **arguments)
+            want = oracle.pool(x, mode, kernel, **arguments)
+        assert agree(got, want), (channels, x.shape, arguments)
+        went += "in one go" in log
+        around = np.zeros(tuple(n + 2 for n in got.shape), got.dtype)
+        inside = around[1:-1, 1:-1, 1:-1, 1:-1]
+        pooling.pool(x, mode, kernel, **arguments, out=inside)
+        assert agree(inside, want)
+        inside[...] = 0
+        assert not around.view(np.uint8).any(), "cells beside the result were written"
+    merged = mode != "max" or dtype in ("float32", "float64", "float16", "bfloat16", "uint8")
+    assert went > 5 or not merged
+
+
+@pytest.mark.parametrize("kernel", [2, 4, 5])
+@pytest.mark.parametrize("mode", ["max", "sum"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_planes_of_a_volume_for_several_threads(dtype, mode, kernel):
+    """Windows of one plane, shared out by planes, are those of each plane alone."""
+    x = data((1, 2, 15, 21, 147), dtype, kernel, "real")
+    threads = pooling.get_num_threads()
+    try:
+        for number in (1, 2, 4):
+            pooling.set_num_threads(number)
+            got = pooling.pool(x, mode, (1, kernel, kernel), (1, 2, 1))
+            assert agree(got, np.stack([pooling.pool(x[:, d], mode, kernel, (2, 1)) for d in range(2)], 1)), number
+    finally:
+        pooling.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "sum", "avg"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_small_windows_of_volumes_in_one_go(caplog, dtype, mode):
     """Lines that are combined down D first, for windows of all planes and of some."""

@@ -10,6 +10,7 @@ typedef struct {
     Py_ssize_t first, stride, dilation;     /* the first window's first line; to the next window's; between its lines */
     Py_ssize_t pitch, line, dpitch, drow;   /* bytes: from plane to plane and line to line, plane to plane and row to row */
     Py_ssize_t ahead;                       /* bytes to what will be read soon */
+    Py_ssize_t inner, step, dstep;          /* of each cell and window, a vector or more; bytes from one to the next */
     int dense;                              /* results lie one after the other */
     const char *end;                        /* of the last plane's last line */
     const char *none, *identity;            /* a line of cells that change nothing, and such an accumulator */

@@ -6,14 +6,17 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef const Axis* deep = &job.axis[0]
-    cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.cell, windows = across.out * job.size
+    cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.inner * job.cell
+    cdef Py_ssize_t windows = across.out * job.inner * job.size
     cdef Py_ssize_t size[3]
     cdef fuse_t* fuses = &job.fuses[0]
     job.deep = not idle(deep)
     job.prepared = job.deep or job.quotient != NULL
     if job.prepared:
         fuses = &job.plains[0]
-    if fuses[0] == NULL or job.inner > 1 or job.i != NULL:
+    if fuses[0] == NULL or job.i != NULL:
+        return False
+    if job.inner > 1 and (job.inner * job.size < job.vector or job.x_inner != job.cell or job.quotient != NULL):
         return False
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
                      or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
@@ -24,29 +27,31 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         if job.axis[k].spacing > 1 or job.axis[k].sparse or job.axis[k].starts != NULL \
                 or (job.axis[k].out - 1) * job.axis[k].stride - job.axis[k].before >= job.axis[k].n:
             return False
-    if (across.n > 1 and job.x_axis[2] != job.cell) or max(line, windows) > FUSED:
+    if (across.n > 1 and job.x_axis[2] != job.inner * job.cell) or max(line, windows) > FUSED:
         return False
     size[0], size[1], size[2] = job.outer[last], job.axis[0].out, down.out
     if (down.n > 1 and job.x_axis[1] < line) or (size[0] > 1 and job.x_outer[last] < line) or (size[1] > 1 and job.x_axis[0] < line):
         return False
     job.fuse = fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
     job.straight = job.copied
-    job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform)) and (across.out == 1 or job.y_axis[2] == job.result)
+    job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
+    job.onto = job.onto and (across.out == 1 or job.inner > 1 or job.y_axis[2] == job.result) and (job.inner == 1 or job.y_inner == job.result)
     for k in range(3):
         job.block[k] = max(1, (size[k] + pieces - 1) // pieces)
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
         pieces = (pieces + job.grid[k] - 1) // job.grid[k]
-    job.block[3], job.block[4], job.grid[3], job.grid[4] = across.out, 1, 1, 1
+    job.block[3], job.block[4], job.grid[3], job.grid[4] = across.out, job.inner, 1, 1
     job.slab = job.block[2]
     job.group = job.block[0]
-    line = across.n * job.size
+    line = across.n * job.inner * job.size
     if not job.onto or job.prepared:   # as many as have both their lines and their windows in a core's first-level cache
         while job.slab > 1 and (windows * job.slab > LANE or (job.prepared and line * lines_of(down, job.slab) > LANE)):
             job.slab = (job.slab + 1) // 2
         k = max(windows * job.slab, line * lines_of(down, job.slab) if job.prepared else 0)
         job.group = min(job.group, max(1, LANE // k)) if job.slab == job.block[2] else 1
-    job.capacity = max(job.group * job.slab * across.out if not job.onto else 1,
-                       job.group * lines_of(down, job.slab) * across.n if job.prepared else across.n) + 3 * 64
+    job.capacity = job.group * job.slab * across.out if not job.onto else 1
+    job.capacity = max(job.capacity, job.group * lines_of(down, job.slab) * across.n if job.prepared else across.n)
+    job.capacity = job.capacity * job.inner + 3 * 64
     job.capacity = (job.capacity + 63) & ~63
     return True
 
@@ -60,10 +65,10 @@ cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t l
     cdef Cells to = NONE
     to.value = dst
     if job.deep:
-        combine_rows(job, window, x + low * job.x_axis[1], lines, job.axis[2].n, 1, to, NONE)
+        combine_rows(job, window, x + low * job.x_axis[1], lines, job.axis[2].n, job.inner, to, NONE)
     else:
-        job.quotient(dst, job.axis[2].n * job.size, x + window * job.x_axis[0] + low * job.x_axis[1], job.x_axis[1], job.x_axis[2],
-                     job.cell, lines, job.axis[2].n, 1, <const char*> &job.divisor, 0, 0)
+        job.quotient(dst, job.axis[2].n * job.inner * job.size, x + window * job.x_axis[0] + low * job.x_axis[1], job.x_axis[1],
+                     job.x_axis[2], job.cell, lines, job.axis[2].n, job.inner, <const char*> &job.divisor, 0, 0)
 
 
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:
@@ -80,7 +85,7 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.divisor = <const char*> &job.divisor if job.onto and job.finish != NULL else NULL
     if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
         k = job.size if job.prepared else job.cell
-        for h in range(job.axis[2].n + 3 * 64):
+        for h in range(job.axis[2].n * job.inner + 3 * 64):
             memcpy(<char*> f.none + h * k, &job.identity if job.prepared else &job.neutral, k)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
@@ -90,23 +95,25 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     if f.ahead > 0:
         f.ahead *= max(1, AHEAD // f.ahead)
     if job.prepared:
-        f.line, f.ahead = f.cells * job.size, 0
+        f.line, f.ahead = f.cells * job.inner * job.size, 0
+    f.inner, f.step = job.inner, job.inner * (job.size if job.prepared else job.cell)
     for d in range(t[0].outs):
         part[0].first = t[0].first + d
         for i in range((batch + job.group - 1) // job.group):
             g = i * job.group
             f.planes = min(job.group, batch - g)
             source = x + g * job.x_outer[last] + part[0].first * job.x_axis[0]
-            f.end = source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.cells * job.cell
+            f.end = source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.cells * job.inner * job.cell
             for j in range((t[1].outs + job.slab - 1) // job.slab):
                 h = j * job.slab
                 part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
                 f.rows, f.first = part[1].outs, part[1].first * f.stride - down.before
                 target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1]
-                f.dpitch, f.drow, f.dense = f.rows * f.windows * job.size, f.windows * job.size, True
+                f.dstep = job.inner * job.size
+                f.dpitch, f.drow, f.dense = f.rows * f.windows * f.dstep, f.windows * f.dstep, True
                 if job.onto:
                     f.dense = f.drow == job.y_axis[1] and (f.planes == 1 or job.y_outer[last] == f.dpitch)
-                    f.dpitch, f.drow = job.y_outer[last], job.y_axis[1]
+                    f.dpitch, f.drow, f.dstep = job.y_outer[last], job.y_axis[1], job.y_axis[2]
                 if job.prepared:   # what is read behind them is of no use, and no harm
                     low, high = max(0, f.first), min(f.lines, f.first + (f.rows - 1) * f.stride + down.extent)
                     f.pitch, f.end = (high - low) * f.line, scratch + 3 * job.capacity * job.size
@@ -117,5 +124,5 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     source -= low * f.line
                 job.fuse(target if job.onto else buffer.value, source, &f)
                 if not job.onto:
-                    store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, 1, buffer,
+                    store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, job.inner, buffer,
                                 scratch + 3 * job.capacity * job.size, scratch + job.scratch - job.capacity * job.finished)

@@ -161,7 +161,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 cells, width = part[2].stop - part[2].start, part[2].total * inner
                 source = x + g * job.x_outer[last] + part[2].start * job.x_axis[2]
                 if not job.deep:
-                    source += d * job.x_axis[0]
+                    source += part[0].first * job.x_axis[0]
                 target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1] + w * job.y_axis[2]
                 dst, pitch, apart = buffers[0], width, part[1].outs * width
                 if alone:

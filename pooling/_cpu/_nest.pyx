@@ -49,7 +49,7 @@ cdef enum:
     ROW = 1 << 15             # bytes of a piece of a row, so that a row of windows stays in a core's first-level cache
     TARGET = 1 << 17          # bytes of one block's buffer: three of them stay in a core's second-level cache
     SCRATCH_LIMIT = 1 << 20   # bytes of one buffer above which a block is cut even where that repeats work
-    FUSED = 1 << 16           # bytes of a row, beyond which it is cut instead
+    FUSED = 1 << 17           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
@@ -95,6 +95,7 @@ cdef struct Job:
     fuse_t fuse                # one of the loops for small windows; NULL where windows are not
     fuse_t fuses[8]
     fuse_t plains[8]           # those of accumulators
+    Py_ssize_t vector          # bytes of the machine's
     bint prepared              # from lines of accumulators
     quotient_t quotient        # divides the cells before they are combined; or NULL
     finish_t finish
@@ -276,7 +277,7 @@ cdef class Loops:
     cdef put_cells_t put
     cdef split_rows_t split
     cdef streamed_t streamed
-    cdef Py_ssize_t size, finished, indexed, cell, result
+    cdef Py_ssize_t size, finished, indexed, cell, result, vector
     cdef uint64_t identity, neutral
     cdef bint idempotent, copied, exact, divides
 
@@ -292,7 +293,7 @@ cdef class Loops:
         self.exact = types.finish == types.result
         self.divides = finish == "s / n" and types.accumulate == types.finish
         self.cell, self.finished, self.result = [DTYPES[name].size for name in (types.cell, types.finish, types.result)]
-        self.size, self.idempotent = len(identity), idempotent
+        self.size, self.idempotent, self.vector = len(identity), idempotent, rows["vector"]
         self.identity = self.neutral = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
         memcpy(&self.neutral, <const char*> neutral, len(neutral))
@@ -362,7 +363,7 @@ cdef class Plan:
         job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
         memcpy(job.plains, loops.plains, sizeof(job.plains))
-        job.quotient = <quotient_t> quotient
+        job.quotient, job.vector = <quotient_t> quotient, loops.vector
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):

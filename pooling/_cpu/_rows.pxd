@@ -46,7 +46,7 @@ cdef extern from "_cells.h":
 
 cdef extern from "_fused.h":
     ctypedef struct fused_t:
-        Py_ssize_t planes, rows, windows, lines, cells, first, stride, dilation, pitch, line, dpitch, drow, ahead
+        Py_ssize_t planes, rows, windows, lines, cells, first, stride, dilation, pitch, line, dpitch, drow, ahead, inner, step, dstep
         int dense
         const char* end
         const char* none
