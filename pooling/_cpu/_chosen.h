@@ -21,6 +21,8 @@ typedef struct {
     int count, more;               /* taps; whether they follow on those whose results are there already */
     const Py_ssize_t* at;          /* of each tap: its place in the source, */
     const int64_t* offset;         /* and its distance from the window's first cell */
+    Py_ssize_t ahead;              /* bytes to what will be read soon of the taps that no window has read yet, */
+    uint64_t fresh;                /* a bit for each; or 0 */
     const char* begin;             /* each window's distance to the first cell that is data, or NULL: the first tap's */
 } taps_t;
 

@@ -91,6 +91,7 @@ cdef void take_direct(const Job* job, const Py_ssize_t* start, const Py_ssize_t*
     cdef Py_ssize_t step[3]
     cdef Py_ssize_t d, h, w, i, j, k
     taps.at, taps.offset, taps.begin, taps.count, taps.more = at, offset, NULL, 0, 0
+    taps.ahead, taps.fresh = AHEAD, 0
     for k in range(3):
         step[k] = job.x_axis[k] // job.size
     for d in range(begin[0], end[0]):
@@ -98,10 +99,12 @@ cdef void take_direct(const Job* job, const Py_ssize_t* start, const Py_ssize_t*
             for w in range(begin[2], end[2]):
                 if taps.count == TAPS:
                     job.take(values, places, source, taps)
-                    taps.count, taps.more = 0, 1
+                    taps.count, taps.more, taps.fresh = 0, 1, 0
                 i, j, k = d * job.axis[0].dilation, h * job.axis[1].dilation, w * job.axis[2].dilation
                 at[taps.count] = (start[0] + i) * step[0] + (start[1] + j) * step[1] + (start[2] + k) * step[2]
                 offset[taps.count] = (i * job.axis[1].n + j) * job.axis[2].n + k
+                if h + job.axis[1].stride >= end[1] and w + job.axis[2].stride >= end[2]:
+                    taps.fresh |= <uint64_t> 1 << taps.count
                 taps.count += 1
     job.take(values, places, source, taps)
 
@@ -227,6 +230,7 @@ cdef void run_split(const Job* job, const Tile* t, const char* x, char* y, char*
     cdef put_t put
     buffer.value = scratch
     taps.cells, taps.step, taps.more, taps.at, taps.offset = 1, 0, 0, tap, offset
+    taps.ahead = taps.fresh = 0
     put.inner, put.area, put.pitch, put.stream = inner, plane, line, job.stream
     put.origin, put.apart = scratch + job.part[4], down.stride * across.n
     pieces.slots, pieces.run, pieces.step = wide.slots, inner, across.stride

@@ -63,12 +63,16 @@ cdef inline Py_ssize_t lines_of(const Axis* axis, Py_ssize_t windows) noexcept n
 cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t low, Py_ssize_t lines, char* dst) noexcept nogil:
     """Lines of a plane: each divided, or combined down D."""
     cdef Cells to = NONE
+    cdef Py_ssize_t cells = job.axis[2].n
     to.value = dst
     if job.deep:
-        combine_rows(job, window, x + low * job.x_axis[1], lines, job.axis[2].n, job.inner, to, NONE)
+        combine_rows(job, window, x + low * job.x_axis[1], lines, cells, job.inner, to, NONE)
     else:
-        job.quotient(dst, job.axis[2].n * job.inner * job.size, x + window * job.x_axis[0] + low * job.x_axis[1], job.x_axis[1],
-                     job.x_axis[2], job.cell, lines, job.axis[2].n, job.inner, <const char*> &job.divisor, 0, 0)
+        x += window * job.x_axis[0] + low * job.x_axis[1]
+        if job.x_axis[1] == cells * job.x_axis[2]:
+            cells, lines = cells * lines, 1
+        job.quotient(dst, cells * job.inner * job.size, x, job.x_axis[1], job.x_axis[2], job.cell, lines, cells, job.inner,
+                     <const char*> &job.divisor, 0, 0)
 
 
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:

@@ -57,6 +57,8 @@ cdef extern from "_chosen.h":
     ctypedef struct taps_t:
         Py_ssize_t cells, run, step
         int count, more
+        Py_ssize_t ahead
+        uint64_t fresh
         const Py_ssize_t* at
         const int64_t* offset
         const char* begin
