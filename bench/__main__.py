@@ -1,5 +1,6 @@
 """`python -m bench compare`: pooling on the CPU beside a memcpy of the same bytes and every library that pools.
 `python -m bench gpu`: pooling on MLX's device, beside a copy of the same bytes, mlx.nn and PyTorch.
+`python -m bench limits`: of each row of `compare`, how much is work and how much is waiting for memory.
 `python -m bench accuracy`: the errors of averages, sums and 2-norms, ours and other libraries'. Tables in Markdown.
 
 It owns the arguments and the exit codes: 0 where a table was made, 1 where our implementations differ, fail or exceed their
@@ -37,12 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
     exact.add_argument("--quick", action="store_true", help="a quarter of the results, to see that it runs")
     exact.add_argument("--json", type=Path, metavar="FILE", dest="file", help="also write every figure")
     exact.add_argument("--write", action="store_true", help="also write docs/accuracy.md and its plot")
+    bound = commands.add_parser("limits", help="what limits each of the named problems on the CPU: work, or memory")
+    bound.add_argument("--quick", action="store_true", help="shorter, to see that it runs")
+    bound.add_argument("--only", metavar="NAME", action="append", help="this problem; may be repeated")
+    bound.add_argument("--write", action="store_true", help="also write docs/limits.md")
     given = vars(parser.parse_args(arguments))
     command = given.pop("command")
     if command == "accuracy":
         from accuracy import accuracy
 
         return accuracy(**given)
+    if command == "limits":
+        from limits import limits
+
+        return limits(**given)
     given["rounds"] = given["rounds"] or (2 if given["quick"] else 7)
     if command == "gpu":
         from gpu import table

@@ -647,8 +647,8 @@ def test_small_windows_of_many_channels_in_one_go(caplog, dtype, kernel, mode):
         assert agree(inside, want)
         inside[...] = 0
         assert not around.view(np.uint8).any(), "cells beside the result were written"
-    merged = mode != "max" or dtype in ("float32", "float64", "float16", "bfloat16", "uint8")
-    assert went > 5 or not merged
+    keyed = dtype in ("float16", "bfloat16") and mode == "max"
+    assert went > 5 or (mode == "max" and dtype not in ("float32", "float64", "uint8") and not (keyed and kernel == 2))
 
 
 @pytest.mark.parametrize("kernel", [2, 4, 5])

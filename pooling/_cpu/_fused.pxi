@@ -16,6 +16,8 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         fuses = &job.plains[0]
     if fuses[0] == NULL or job.i != NULL:
         return False
+    if job.inner > 1 and not job.copied and job.size == job.cell and down.kernel > 2:   # keys: long runs of them are faster
+        return False
     if job.inner > 1 and (job.inner * job.size < job.vector or job.x_inner != job.cell or job.quotient != NULL):
         return False
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
@@ -88,9 +90,8 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.none, f.identity = scratch + job.capacity * job.size, <const char*> &job.identity
     f.divisor = <const char*> &job.divisor if job.onto and job.finish != NULL else NULL
     if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
-        k = job.size if job.prepared else job.cell
-        for h in range(job.axis[2].n * job.inner + 3 * 64):
-            memcpy(<char*> f.none + h * k, &job.identity if job.prepared else &job.neutral, k)
+        repeat(<char*> f.none, <const char*> (&job.identity if job.prepared else &job.neutral),
+               job.size if job.prepared else job.cell, job.axis[2].n * job.inner + 3 * 64)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
     f.windows, f.cells, f.lines = t[2].outs, job.axis[2].n, down.n

@@ -166,15 +166,20 @@ cdef inline void stamp(const Job* job, Cells cells, Py_ssize_t count) noexcept n
         memset(cells.value, (<const unsigned char*> &job.identity)[0], max(0, count))
 
 
+cdef void repeat(char* place, const char* cell, Py_ssize_t size, Py_ssize_t count) noexcept nogil:
+    """A cell, so many times."""
+    cdef Py_ssize_t done = 1
+    memcpy(place, cell, size)
+    while done < count:   # doubling copies: the element's size does not matter
+        memcpy(place + done * size, place, min(done, count - done) * size)
+        done *= 2
+
+
 cdef void fill(const Job* job, Cells cells, Py_ssize_t count) noexcept nogil:
     """Identities, with the index that loses every tie."""
-    cdef Py_ssize_t done = 1
     if count <= 0:
         return
-    memcpy(cells.value, &job.identity, job.size)
-    while done < count:   # doubling copies: the element's size does not matter
-        memcpy(cells.value + done * job.size, cells.value, min(done, count - done) * job.size)
-        done *= 2
+    repeat(cells.value, <const char*> &job.identity, job.size, count)
     if cells.index != NULL:
         memset(cells.index, 0xff, count * job.indexed)
 
