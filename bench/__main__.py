@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     cpu.add_argument("--rivals", metavar="A,B", type=lambda text: text.split(","), help="these libraries only")
     cpu.add_argument("--threads", type=int, metavar="N", help="of every library (default: all)")
     cpu.add_argument("--limit", type=float, metavar="S", help="seconds for a call (default: 5; with --quick 1)")
-    cpu.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: print what --json has kept")
+    kept = "measure nothing: print what --json has kept, of several files the least times"
+    cpu.add_argument("--load", type=Path, metavar="FILE", action="append", help=kept)
     cpu.add_argument("--write", action="store_true", help="also write the README's tables, docs/benchmarks.md and the plots")
     exact = commands.add_parser("accuracy", help="errors against exact arithmetic, of every library that pools")
     exact.add_argument("--quick", action="store_true", help="a quarter of the results, to see that it runs")

@@ -380,7 +380,7 @@ class Options:
     threads: int
     limit: float
     json: Path | None
-    load: Path | None
+    load: list[Path] | None
     write: bool
 
 
@@ -391,6 +391,23 @@ def wanted(problems: list[Problem], options: Options) -> list[Question]:
     names = {problem.name for problem in problems}
     sizes = (question for question in windows() if question.problem.name in names)
     return list(dict.fromkeys([*(question for problem in problems for question in questions(problem)), *sizes]))
+
+
+def kept(files: list[Path]) -> tuple[list[str], list[Row]]:
+    """What --json has kept; of several runs the least time of each column, ours, the memcpy's and the rivals' alike."""
+    loaded = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    head, rows = loaded[0]["heading"], [Row.from_json(row) for row in loaded[0]["rows"]]
+    for other in loaded[1:]:
+        found = {row.question: row.times for row in map(Row.from_json, other["rows"])}
+        rows = [Row(row.question, least(row.times, found.get(row.question, {}))) for row in rows]
+    return head + [f"The least times of {len(files)} runs."] * (len(files) > 1), rows
+
+
+def least(times: dict[str, float | str], others: dict[str, float | str]) -> dict[str, float | str]:
+    """For each column of the first the lesser time, or its sentence where it has one."""
+    return {
+        name: min(t, o) if isinstance(t, float) and isinstance(o := others.get(name), float) else t for name, t in times.items()
+    }
 
 
 def compare(options: Options) -> int:
@@ -408,8 +425,7 @@ def compare(options: Options) -> int:
         print("bench compare: --write needs matplotlib, which is not installed")
         return 2
     if options.load is not None:
-        loaded = json.loads(options.load.read_text(encoding="utf-8"))
-        head, rows = loaded["heading"], [Row.from_json(row) for row in loaded["rows"]]
+        head, rows = kept(options.load)
         rivals = rivals_in(rows)
         print("\n".join(["# Benchmarks", "", *head, "", *table(rows, rivals)]))
     else:

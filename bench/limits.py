@@ -19,7 +19,7 @@ from tables import asked, head, line
 
 PAGE = ROOT / "docs" / "limits.md"
 COMMAND = "python -m bench limits --write"
-CACHED = 2**18  # bytes that a problem moves when it is cut, at most, unless its windows need more
+CACHED = 2**19  # bytes that a problem moves when it is cut, at most, unless its windows need more
 COLUMNS = (
     "problem",
     "window",
@@ -35,9 +35,9 @@ COLUMNS = (
     "x memcpy there",
 )
 LEGEND = """Picoseconds per byte that must be moved, the least of many calls with one thread, results in arrays that are there
-already: of the whole problem, and of one that is cut until it stays in the caches. *work* is what is left of the time there:
-where it is near 100 %, more instructions per byte than a copy needs are the limit, else the rest is waiting for memory. *x memcpy
-there*: the time in the caches over that of a memcpy in the caches, which moves a vector per instruction."""
+already: of the whole problem, and of one that is cut until it stays in the caches, less what a call costs. *work* is what is left
+of the time there: where it is near 100 %, more instructions per byte than a copy needs are the limit, else the rest is waiting
+for memory. *x memcpy there*: the time in the caches over that of a memcpy in the caches, which moves a vector per instruction."""
 
 
 def cut(question: Question) -> Question:
@@ -68,22 +68,23 @@ def least(run: Callable[[], Any], seconds: float) -> float:
     return min(found)
 
 
-def per_byte(question: Question, way: str, seconds: float) -> tuple[float, float]:
-    """Picoseconds per byte moved: ours, and a memcpy's."""
-    libraries = ((POOLING, way), (MEMCPY, ""))
-    started = [library.start(question, words, 1) for library, words in libraries]
+def times(question: Question, way: str, seconds: float) -> list[float]:
+    """Seconds of a call: ours, and a memcpy's."""
+    started = [library.start(question, words, 1) for library, words in ((POOLING, way), (MEMCPY, ""))]
     assert all(started)
-    ours, copy = (least(found[0], seconds) * 1e12 / question.moved for found in started if found)
-    return ours, copy
+    return [least(found[0], seconds) for found in started if found]
 
 
 def row(question: Question, layout: str, seconds: float) -> list[str]:
     problem: Problem = question.problem
     way = layout if question.part == "backward" else f"{layout} out"
-    (ours, copy), (near, close) = (per_byte(asked, way, seconds) for asked in (question, cut(question)))
+    few, none = cut(question), replace(question, problem=problem.small())  # what a call costs is taken off
+    ours, copy = (1e12 * t / question.moved for t in times(question, way, seconds))
+    calls = zip(times(few, way, seconds), times(none, way, seconds / 4), strict=True)
+    near, close = (1e12 * max(t - call, 0) / max(few.moved - none.moved, 1) for t, call in calls)
     what = [problem.name, f"{problem.mode} {problem.kernel}/{problem.stride}", question.part, question.dtype, layout]
     figures = [f"{question.moved / 1e6:.3g}", f"{ours:.0f}", f"{near:.0f}", f"{copy:.0f}", f"{close:.0f}"]
-    return [*what, *figures, f"{min(near / ours, 1):.0%}", f"{near / close:.1f}"]
+    return [*what, *figures, f"{min(near / ours, 1):.0%}", f"{near / close:.1f}" if close else "-"]
 
 
 def limits(only: list[str] | None = None, quick: bool = False, write: bool = False) -> int:
@@ -98,7 +99,7 @@ def limits(only: list[str] | None = None, quick: bool = False, write: bool = Fal
     for number, question in enumerate(wanted):
         if sys.stderr.isatty():
             print(f"\r\x1b[K[{number}/{len(wanted)}] {question}", end="", file=sys.stderr, flush=True)
-        rows += [row(question, layout, 0.02 if quick else 0.2) for layout in ("first", "last")]
+        rows += [row(question, layout, 0.02 if quick else 0.1) for layout in ("first", "last")]
     table = [head(list(COLUMNS), 5), *(line(cells) for cells in rows)]
     text = "\n".join(["# Limits", "", f"Written by `{COMMAND}`.", "", *heading([], 1, ()), "", LEGEND, "", *table, ""])
     print(text)

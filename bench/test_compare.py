@@ -439,7 +439,7 @@ def test_write(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "PAGE", page)
     readme.write_text("before {} old {} after".format(*compare.MARKERS), encoding="utf-8")
     (tmp_path / "rows.json").write_text(json.dumps({"heading": ["A machine."], "rows": [row.to_json() for row in some_rows()]}))
-    assert compare.compare(options(load=tmp_path / "rows.json", write=True)) == 0
+    assert compare.compare(options(load=[tmp_path / "rows.json"], write=True)) == 0
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("before ") and text.endswith(" after") and " old " not in text and "A machine." in text
     for linked in re.findall(r"\]\((.*?)\)", text):
@@ -452,8 +452,20 @@ def test_write(tmp_path, monkeypatch):
     assert len(forward) == 2 * len(PROBLEMS), "every problem, in both layouts"
     assert "torch first" in page.read_text(encoding="utf-8") and "crashes: SIGSEGV" in page.read_text(encoding="utf-8")
     before = {path: path.read_bytes() for path in [readme, *page.parent.iterdir()] if path.suffix != ".png"}
-    assert compare.compare(options(load=tmp_path / "rows.json", write=True)) == 0
+    assert compare.compare(options(load=[tmp_path / "rows.json"], write=True)) == 0
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_of_several_runs_the_least_times(tmp_path):
+    first = [row(SMALL, pooling_first=2.0, memcpy=1.0, torch_first="fails"), row(Question(PROBLEMS["gap"]), pooling_first=5.0)]
+    second = [row(SMALL, pooling_first=3.0, memcpy=0.5, torch_first=1.0)]
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    for file, rows, head in zip(files, (first, second), ("One.", "Other."), strict=True):
+        file.write_text(json.dumps({"heading": [head], "rows": [row.to_json() for row in rows]}))
+    assert compare.kept(files[:1]) == (["One."], first)
+    head, rows = compare.kept(files)
+    assert head == ["One.", "The least times of 2 runs."]
+    assert [row.times for row in rows] == [{"pooling first": 2.0, "memcpy": 0.5, "torch first": "fails"}, {"pooling first": 5.0}]
 
 
 def test_names_stand_apart():
@@ -507,7 +519,7 @@ def test_refusals(arguments, sentence):
 def test_ours_that_differs_is_exit_code_1(tmp_path, capsys):
     rows = [Row(SMALL, {"pooling first": 1.0, "pooling last": "differs: 1 of 9 cells"})]
     (tmp_path / "rows.json").write_text(json.dumps({"heading": [], "rows": [row.to_json() for row in rows]}))
-    assert compare.compare(options(load=tmp_path / "rows.json")) == 1
+    assert compare.compare(options(load=[tmp_path / "rows.json"])) == 1
     assert "differs" in capsys.readouterr().out
 
 
