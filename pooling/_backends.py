@@ -106,11 +106,10 @@ def _usable(argument: str, name: Any) -> Any:
 
 def find(asked: str | None, first: str, array: Any, /, **others: Any) -> tuple[Any, Any]:
     """The backend for these arrays, and the backend that owns the arrays' kind."""
-    kind = kind_of(first, array)
+    kind, owner = owner_of(first, array)
     for name, other in others.items():
-        if kind_of(name, other) != kind:
+        if owner_of(name, other)[0] != kind:
             raise TypeError(f"{name} is {_type(other)} but {first} is {_type(array)}: the arrays of one call are of one kind")
-    owner = _backend(kind)
     chosen = asked if asked is not None else _context.get(_process)
     if chosen is None or chosen == kind == "cpu":
         return owner, owner
@@ -119,11 +118,11 @@ def find(asked: str | None, first: str, array: Any, /, **others: Any) -> tuple[A
     return module, module if module.owns(array) else owner
 
 
-def kind_of(name: str, x: Any) -> str:
-    """The backend that owns the array; a TypeError that names the conversion for anything else."""
+def owner_of(name: str, x: Any) -> tuple[str, Any]:
+    """The kind of an array and the backend that owns it; a TypeError that names the conversion for anything else."""
     for kind, module in _KINDS.items():
-        if module in sys.modules and _backend(kind).owns(x):
-            return kind
+        if module in sys.modules and (owner := _backend(kind)).owns(x):
+            return kind, owner
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
     if hasattr(type(x), "filled"):  # a masked array
         hint = "numpy.ma.filled(x, value)"
@@ -132,7 +131,7 @@ def kind_of(name: str, x: Any) -> str:
 
 def plain(name: str, x: Any) -> Any:
     """The array without what a subclass makes of it; a TypeError for what is no array."""
-    return _backend(kind_of(name, x)).plain(x)
+    return owner_of(name, x)[1].plain(x)
 
 
 def _type(x: Any) -> str:
