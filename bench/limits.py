@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from compare import ROOT, heading
+from compare import ROOT, TITLES, heading
 from problems import Problem, Question, questions, windows
 from rivals import MEMCPY, POOLING
 from tables import asked, head, line
@@ -20,20 +20,7 @@ from tables import asked, head, line
 PAGE = ROOT / "docs" / "limits.md"
 COMMAND = "python -m bench limits --write"
 CACHED = 2**19  # bytes that a problem moves when it is cut, at most, unless its windows need more
-COLUMNS = (
-    "problem",
-    "window",
-    "part",
-    "dtype",
-    "layout",
-    "MB",
-    "ours",
-    "in cache",
-    "memcpy",
-    "in cache",
-    "work",
-    "x memcpy there",
-)
+COLUMNS = [*TITLES[:6], "ours", "in cache", "memcpy", "in cache", "work", "x memcpy there"]
 LEGEND = """Picoseconds per byte that must be moved, the least of many calls with one thread, results in arrays that are there
 already: of the whole problem, and of one that is cut until it stays in the caches, less what a call costs. *work* is what is left
 of the time there: where it is near 100 %, more instructions per byte than a copy needs are the limit, else the rest is waiting
@@ -100,7 +87,7 @@ def limits(only: list[str] | None = None, quick: bool = False, write: bool = Fal
         if sys.stderr.isatty():
             print(f"\r\x1b[K[{number}/{len(wanted)}] {question}", end="", file=sys.stderr, flush=True)
         rows += [row(question, layout, 0.02 if quick else 0.1) for layout in ("first", "last")]
-    table = [head(list(COLUMNS), 5), *(line(cells) for cells in rows)]
+    table = [head(COLUMNS, 5), *(line(cells) for cells in rows)]
     text = "\n".join(["# Limits", "", f"Written by `{COMMAND}`.", "", *heading([], 1, ()), "", LEGEND, "", *table, ""])
     print(text)
     if write:

@@ -596,7 +596,7 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
     lengths = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, 129, 130)
     for number, (cells, (lines, planes), lead) in enumerate(product(lengths, ((1, 5), (5, 2), (8, 1)), (0, 1))):
         before, after = min(lead, kernel - 1), number % kernel
-        if cells + before + after < kernel or lines + 2 * dilation * (kernel - 1) < 1 + dilation * (kernel - 1):
+        if cells + before + after < kernel:
             continue
         x = data((planes, lines, cells), dtype, number, "special")
         placed = last_page[len(last_page) - x.nbytes :].view(x.dtype).reshape(x.shape)

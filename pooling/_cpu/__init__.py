@@ -381,7 +381,8 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         grad[...] = 0
         return grad
     axes, divisor, uniform = _axes(geometry, reduction)
-    if uniform and all(axis.stride == 1 and axis.kernel <= 3 for axis in geometry.axes):  # the way back is one of these again
+    if uniform and all(axis.stride == 1 and axis.kernel <= 3 and not axis.shares for axis in geometry.axes):
+        # The windows that cover a cell are small ones again.
         plan = _sharing(layout, geometry, types.cell, divisor if divides else 1, get_num_threads(), _memory(g), _memory(grad))
         if plan.in_one_go:
             plan.run(g, grad)

@@ -16,6 +16,7 @@ typedef struct {
     const char *none, *identity;            /* a line of cells that change nothing, and such an accumulator */
     const char* divisor;                    /* of all windows, an accumulator, where results are divided at once; or NULL */
 } fused_t;
+typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
 
 /* Lines are read as whole vectors, whose cells move between the vectors: where two of them make one in an instruction or two. */
 #if defined(__GNUC__) && !defined(__clang__) && POOLING_VECTOR >= 32

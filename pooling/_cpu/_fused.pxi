@@ -2,7 +2,7 @@
 
 
 cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
-    """Whether these are windows of two or three lines, and of as many cells along W, that lie dense; then their loop, and blocks."""
+    """Whether these are windows of two or three lines, and of as many cells along W, that lie dense; their loop, and blocks."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef const Axis* deep = &job.axis[0]
@@ -23,7 +23,9 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
                      or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
         return False
-    if not 2 <= across.kernel <= 3 or across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1 or down.kernel != across.kernel:
+    if not 2 <= across.kernel <= 3 or down.kernel != across.kernel:
+        return False
+    if across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1:
         return False
     for k in range(1, 3):
         if job.axis[k].spacing > 1 or job.axis[k].sparse or job.axis[k].starts != NULL \
@@ -32,12 +34,16 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     if (across.n > 1 and job.x_axis[2] != job.inner * job.cell) or max(line, windows) > FUSED:
         return False
     size[0], size[1], size[2] = job.outer[last], job.axis[0].out, down.out
-    if (down.n > 1 and job.x_axis[1] < line) or (size[0] > 1 and job.x_outer[last] < line) or (size[1] > 1 and job.x_axis[0] < line):
+    if (down.n > 1 and job.x_axis[1] < line) or (size[0] > 1 and job.x_outer[last] < line) or \
+            (size[1] > 1 and job.x_axis[0] < line):
         return False
     job.fuse = fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
     job.straight = job.copied
     job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
-    job.onto = job.onto and (across.out == 1 or job.inner > 1 or job.y_axis[2] == job.result) and (job.inner == 1 or job.y_inner == job.result)
+    if job.inner > 1:
+        job.onto = job.onto and job.y_inner == job.result
+    else:
+        job.onto = job.onto and (across.out == 1 or job.y_axis[2] == job.result)
     for k in range(3):
         job.block[k] = max(1, (size[k] + pieces - 1) // pieces)
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
@@ -125,7 +131,8 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     CHECK(f.planes * f.pitch + 3 * 64 * job.size <= job.capacity * job.size)
                     source = scratch + 2 * job.capacity * job.size
                     for k in range(f.planes):
-                        prepare(job, x + (g + k) * job.x_outer[last], part[0].first, low, high - low, <char*> source + k * f.pitch)
+                        prepare(job, x + (g + k) * job.x_outer[last], part[0].first, low, high - low,
+                                <char*> source + k * f.pitch)
                     source -= low * f.line
                 job.fuse(target if job.onto else buffer.value, source, &f)
                 if not job.onto:
