@@ -104,7 +104,10 @@ def row_loops() -> str:
         "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in ("_rows", "_fused", "_takes", "_cells", "_gradients")),
         combines=modes.COMBINES,
         wholes=("float32", "float64"),  # what networks pool to one cell: for all types it would be a third of the code
-        fuses=[*((combine, "plain", "x", a, a) for combine, a in picks if a in ("float32", "float64", "uint8")), *merges],
+        fuses=[
+            *((combine, "plain", "x", a, a, a) for combine, a in picks if a in ("float32", "float64", "uint8")),
+            *((*merge, merge[-1] if merge[1] == "plain" else "uint16") for merge in merges),
+        ],
         picks=picks,
         loads=sorted(
             {(word[mode.cell], mode.cell, mode.cell, types.cell, types.accumulate) for mode, types in reached}
@@ -129,6 +132,8 @@ def row_loops() -> str:
         c=c,
         choices=[(combine, a, u) for combine, a in picks if modes.COMBINES[combine].second for u in indices(a)],
         wide=lambda a, index: rows[a].size < 8 or index == "uint64",
+        infinite={"float16": "0x7c00", "bfloat16": "0x7f80"},
+        splits=lambda t, a: 2 * rows[t].size == rows[a].size and t != "float16",
         product=product,
         read=read,
         reading=reading,

@@ -12,11 +12,28 @@ typedef struct {
     Py_ssize_t ahead;                       /* bytes to what will be read soon */
     Py_ssize_t inner, step, dstep;          /* of each cell and window, a vector or more; bytes from one to the next */
     int dense;                              /* results lie one after the other */
+    Py_ssize_t form, size;                  /* of results, and their bytes */
+    double divisor;                         /* of all windows; 0 where results are not divided */
     const char *end;                        /* of the last plane's last line */
     const char *none, *identity;            /* a line of cells that change nothing, and such an accumulator */
-    const char* divisor;                    /* of all windows, an accumulator, where results are divided at once; or NULL */
+    char* spare;                            /* three lines' copies, */
+    Py_ssize_t wide, apart;                 /* each of so many bytes, and so many from one to the next */
 } fused_t;
+/* What is written: accumulators, or results: of avg in float32 or their own type, or in the cells' own narrow type. */
+enum { POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED };
 typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
+
+typedef struct {
+    int divides, multiplies; /* sums by n; or by its reciprocal, where that is exact */
+    double n, reciprocal;
+    int16_t whole, inverse;  /* what rounded quotients are made of */
+} divided_t;
+
+POOLING_INLINE divided_t divided_by(double n) {
+    const int16_t whole = (int16_t)(n > 0 && n <= 8192 ? n : 0);
+    divided_t by = {n != 0, power_of_two(n), n, 1 / (n != 0 ? n : 1), whole, (int16_t)(whole > 1 ? 65535 / whole : 0)};
+    return by;
+}
 
 /* Lines are read as whole vectors, whose cells move between the vectors: where two of them make one in an instruction or two. */
 #if defined(__GNUC__) && !defined(__clang__) && POOLING_VECTOR >= 32
@@ -34,20 +51,43 @@ typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
 #define POOLING_JOINED_min_float32(a, b) POOLING_JOINED(a, b, min, ps)
 #define POOLING_JOINED_max_float64(a, b) POOLING_JOINED(a, b, max, pd)
 #define POOLING_JOINED_min_float64(a, b) POOLING_JOINED(a, b, min, pd)
+/* 16-bit floats as ints of the same order, but for NaN; and back. */
+#define POOLING_ORDERED(bits) ((bits) ^ (((bits) >> 15) & 0x7fff))
 #if POOLING_VECTOR == 64   /* what the compiler makes of conversions between vectors is half a one at a time */
+#define POOLING_INTS __m512i
+#define POOLING_FLOATS __m512
+#define POOLING_HALF __m256i
 #define POOLING_HALF_LINE(x) _mm256_loadu_si256((const __m256i*)(x))
 #define POOLING_HALVES_LINE(x) _mm512_cvtph_ps(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_uint8(x) _mm512_cvtepu8_epi16(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_int8(x) _mm512_cvtepi8_epi16(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_uint16(x) _mm512_cvtepu16_epi32(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_int16(x) _mm512_cvtepi16_epi32(POOLING_HALF_LINE(x))
+#define POOLING_AS_HALVES(x) _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define POOLING_HIGH_HALVES(x) _mm512_cvtepi32_epi16(_mm512_srli_epi32(x, 16))
+#define POOLING_LOW_FLOATS(x) _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(x)))
+#define POOLING_UPPER_FLOATS(x) _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(x, 1)))
+#define POOLING_UPPER_PRODUCT(x, y) _mm512_mulhi_epi16(x, y)
+#define POOLING_SATURATED_uint8(x) _mm512_cvtusepi16_epi8(x)
+#define POOLING_SATURATED_int8(x) _mm512_cvtsepi16_epi8(x)
 #else
+#define POOLING_INTS __m256i
+#define POOLING_FLOATS __m256
+#define POOLING_HALF __m128i
 #define POOLING_HALF_LINE(x) _mm_loadu_si128((const __m128i*)(x))
 #define POOLING_HALVES_LINE(x) _mm256_cvtph_ps(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_uint8(x) _mm256_cvtepu8_epi16(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_int8(x) _mm256_cvtepi8_epi16(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_uint16(x) _mm256_cvtepu16_epi32(POOLING_HALF_LINE(x))
 #define POOLING_WIDEN_int16(x) _mm256_cvtepi16_epi32(POOLING_HALF_LINE(x))
+#define POOLING_PACKED(x, OP) _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_##OP(x, x), 0x08))
+#define POOLING_AS_HALVES(x) _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define POOLING_HIGH_HALVES(x) POOLING_PACKED(_mm256_srli_epi32(x, 16), packus_epi32)
+#define POOLING_LOW_FLOATS(x) _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(x)))
+#define POOLING_UPPER_FLOATS(x) _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(x, 1)))
+#define POOLING_UPPER_PRODUCT(x, y) _mm256_mulhi_epi16(x, y)
+#define POOLING_SATURATED_uint8(x) POOLING_PACKED(x, packus_epi16)
+#define POOLING_SATURATED_int8(x) POOLING_PACKED(x, packs_epi16)
 #endif
 #define POOLING_MOVES(T, KEY, NAME)                                                                             \
     typedef T line_##NAME __attribute__((vector_size(POOLING_VECTOR)));                                         \
@@ -59,6 +99,38 @@ typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
         int j;                                                                                                  \
         for (j = 0; j < lanes_##NAME; j++) which[j] = (KEY)(from + step * j);                                   \
         return __builtin_shuffle(a, b, which);                                                                  \
+    }                                                                                                           \
+    /* The even and the odd cells of two vectors. With 256 bits no instruction takes them out of both at once: first  \
+     * the halves that will stand side by side are brought there, then cells move within them. */               \
+    POOLING_INLINE void parted_##NAME(line_##NAME a, line_##NAME b, line_##NAME* even, line_##NAME* odd) {      \
+        enum { lanes = lanes_##NAME, side = POOLING_VECTOR == 64 ? lanes : lanes / 2, few = side / 2 };         \
+        move_##NAME low, high, sorted, left, right;                                                             \
+        line_##NAME first, second;                                                                              \
+        int j;                                                                                                  \
+        if (POOLING_VECTOR == 64) {                                                                             \
+            *even = moved_##NAME(a, b, 0, 2);                                                                   \
+            *odd = moved_##NAME(a, b, 1, 2);                                                                    \
+            return;                                                                                             \
+        }                                                                                                       \
+        _Pragma("GCC unroll 64")                                                                                \
+        for (j = 0; j < lanes; j++) {                                                                           \
+            const int at = j % side, from = j - at;                                                             \
+            low[j] = (KEY)(j < side ? j : lanes + j - side);                                                    \
+            high[j] = (KEY)(low[j] + side);                                                                     \
+            sorted[j] = (KEY)(from + (at < few ? 2 * at : 2 * (at - few) + 1));                                 \
+            left[j] = (KEY)(at < few ? from + at : lanes + from + at - few);                                    \
+            right[j] = (KEY)(left[j] + few);                                                                    \
+            if (lanes <= 8) left[j] = (KEY)(at < few ? from + 2 * at : lanes + from + 2 * (at - few));          \
+            if (lanes <= 8) right[j] = (KEY)(left[j] + 1);                                                      \
+        }                                                                                                       \
+        first = __builtin_shuffle(a, b, low);                                                                   \
+        second = __builtin_shuffle(a, b, high);                                                                 \
+        if (lanes > 8) {                                                                                        \
+            first = __builtin_shuffle(first, sorted);                                                           \
+            second = __builtin_shuffle(second, sorted);                                                         \
+        }                                                                                                       \
+        *even = __builtin_shuffle(first, second, left);                                                         \
+        *odd = __builtin_shuffle(first, second, right);                                                         \
     }                                                                                                           \
     /* The first cells of a vector, and others behind them. */                                                  \
     POOLING_INLINE line_##NAME ended_##NAME(line_##NAME a, line_##NAME b, Py_ssize_t cells) {                   \

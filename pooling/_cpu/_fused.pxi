@@ -9,6 +9,7 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.inner * job.cell
     cdef Py_ssize_t windows = across.out * job.inner * job.size
     cdef Py_ssize_t size[3]
+    cdef bint keys = not job.copied and job.size == job.cell
     cdef fuse_t* fuses = &job.fuses[0]
     job.deep = not idle(deep)
     job.prepared = job.deep or job.quotient != NULL
@@ -16,7 +17,7 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         fuses = &job.plains[0]
     if fuses[0] == NULL or job.i != NULL:
         return False
-    if job.inner > 1 and not job.copied and job.size == job.cell and down.kernel > 2:   # keys: long runs of them are faster
+    if job.inner > 1 and keys and down.kernel > 2:   # long runs of them are faster
         return False
     if job.inner > 1 and (job.inner * job.size < job.vector or job.x_inner != job.cell or job.quotient != NULL):
         return False
@@ -39,11 +40,16 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     job.fuse = fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
     job.straight = job.copied
-    job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
+    if job.prepared or job.form == POOLING_PARTIAL:
+        job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
+    else:   # sums are rounded by divisors that allow it
+        job.onto = job.finish == NULL or (job.uniform and (job.form == POOLING_FINISHED or job.divides or job.round != NULL))
     if job.inner > 1:
         job.onto = job.onto and job.y_inner == job.result
     else:
         job.onto = job.onto and (across.out == 1 or job.y_axis[2] == job.result)
+    if keys and not job.onto:
+        return False
     for k in range(3):
         job.block[k] = max(1, (size[k] + pieces - 1) // pieces)
         job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
@@ -58,7 +64,9 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         k = max(windows * job.slab, line * lines_of(down, job.slab) if job.prepared else 0)
         job.group = min(job.group, max(1, LANE // k)) if job.slab == job.block[2] else 1
     job.capacity = job.group * job.slab * across.out if not job.onto else 1
-    job.capacity = max(job.capacity, job.group * lines_of(down, job.slab) * across.n if job.prepared else across.n)
+    # Beside that a line, and copies of three where as many accumulators have room twice.
+    k = job.group * lines_of(down, job.slab) * across.n if job.prepared else 3 * (across.n + 3 * 64) // 2
+    job.capacity = max(job.capacity, k)
     job.capacity = job.capacity * job.inner + 3 * 64
     job.capacity = (job.capacity + 63) & ~63
     return True
@@ -66,6 +74,14 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
 
 cdef inline Py_ssize_t lines_of(const Axis* axis, Py_ssize_t windows) noexcept nogil:
     return min(axis.n, (windows - 1) * axis.stride + axis.extent)
+
+
+cdef inline double divisor_of(const Job* job) noexcept nogil:
+    cdef float single
+    cdef double wide
+    memcpy(&single, &job.divisor, sizeof(float))
+    memcpy(&wide, &job.divisor, sizeof(double))
+    return single if job.finished == sizeof(float) else wide
 
 
 cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t low, Py_ssize_t lines, char* dst) noexcept nogil:
@@ -94,7 +110,11 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     cdef const Axis* down = &job.axis[1]
     buffer.value = scratch
     f.none, f.identity = scratch + job.capacity * job.size, <const char*> &job.identity
-    f.divisor = <const char*> &job.divisor if job.onto and job.finish != NULL else NULL
+    f.form, f.size = job.form if job.onto else POOLING_PARTIAL, job.result if job.onto else job.size
+    f.divisor = divisor_of(job) if job.onto and job.finish != NULL else 0
+    f.spare, f.wide = scratch + 2 * job.capacity * job.size, job.axis[2].n * job.inner * (job.size if job.prepared else job.cell)
+    f.apart = f.wide + 3 * 64
+    CHECK(job.prepared or job.inner > 1 or 3 * f.apart <= 2 * job.capacity * job.size)
     if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
         repeat(<char*> f.none, <const char*> (&job.identity if job.prepared else &job.neutral),
                job.size if job.prepared else job.cell, job.axis[2].n * job.inner + 3 * 64)
@@ -120,7 +140,7 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
                 f.rows, f.first = part[1].outs, part[1].first * f.stride - down.before
                 target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1]
-                f.dstep = job.inner * job.size
+                f.dstep = job.inner * f.size
                 f.dpitch, f.drow, f.dense = f.rows * f.windows * f.dstep, f.windows * f.dstep, True
                 if job.onto:
                     f.dense = f.drow == job.y_axis[1] and (f.planes == 1 or job.y_outer[last] == f.dpitch)

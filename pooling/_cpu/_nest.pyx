@@ -30,7 +30,7 @@ from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
 from pooling._cpu._rows cimport (
-    SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, quotient_t,
+    POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, quotient_t,
     split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 )
 
@@ -55,7 +55,7 @@ cdef enum:
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
-    AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
+    AHEAD = 1 << 13           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
     SOME = 1024               # results that are finished before they are stored, all in that cache
     ROUNDED = 1 << 13         # the largest divisor of the loops that finish and store in one
@@ -96,6 +96,7 @@ cdef struct Job:
     fuse_t fuses[8]
     fuse_t plains[8]           # those of accumulators
     Py_ssize_t vector          # bytes of the machine's
+    int form                   # what those loops can make of accumulators, POOLING_...
     bint prepared              # from lines of accumulators
     quotient_t quotient        # divides the cells before they are combined; or NULL
     finish_t finish
@@ -285,6 +286,7 @@ cdef class Loops:
     cdef Py_ssize_t size, finished, indexed, cell, result, vector
     cdef uint64_t identity, neutral
     cdef bint idempotent, copied, exact, divides
+    cdef int form
 
     def __init__(self, dict rows, str combine, bint idempotent, str cell, str finish, types, str index, bytes identity, bytes neutral):
         self.load = <load_t> <size_t> rows["load", cell, types.cell, types.accumulate]
@@ -297,6 +299,11 @@ cdef class Loops:
         self.copied = cell == "x" and types.cell == types.accumulate
         self.exact = types.finish == types.result
         self.divides = finish == "s / n" and types.accumulate == types.finish
+        small, self.form = types.accumulate == "int16" and types.cell != "int16", POOLING_PARTIAL
+        if types.result == types.cell and (small or DTYPES[types.cell].kind == "f") and not self.exact:
+            self.form = POOLING_NARROWED
+        elif small and types.finish == types.result == "float32":
+            self.form = POOLING_FINISHED
         self.cell, self.finished, self.result = [DTYPES[name].size for name in (types.cell, types.finish, types.result)]
         self.size, self.idempotent, self.vector = len(identity), idempotent, rows["vector"]
         self.identity = self.neutral = 0
@@ -368,7 +375,7 @@ cdef class Plan:
         job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
         memcpy(job.plains, loops.plains, sizeof(job.plains))
-        job.quotient, job.vector = <quotient_t> quotient, loops.vector
+        job.quotient, job.vector, job.form = <quotient_t> quotient, loops.vector, loops.form
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):

@@ -48,10 +48,14 @@ cdef extern from "_fused.h":
     ctypedef struct fused_t:
         Py_ssize_t planes, rows, windows, lines, cells, first, stride, dilation, pitch, line, dpitch, drow, ahead, inner, step, dstep
         int dense
+        Py_ssize_t form, size
+        double divisor
         const char* end
         const char* none
         const char* identity
-        const char* divisor
+        char* spare
+        Py_ssize_t wide, apart
+    int POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED
 
 cdef extern from "_chosen.h":
     ctypedef struct taps_t:
