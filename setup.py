@@ -108,6 +108,7 @@ def row_loops() -> str:
             *((combine, "plain", "x", a, a, a) for combine, a in picks if a in ("float32", "float64", "uint8")),
             *((*merge, merge[-1] if merge[1] == "plain" else "uint16") for merge in merges),
         ],
+        takes=sorted(name for name, row in modes.COMBINES.items() if row.second),  # of float32, with their indices
         picks=picks,
         loads=sorted(
             {(word[mode.cell], mode.cell, mode.cell, types.cell, types.accumulate) for mode, types in reached}

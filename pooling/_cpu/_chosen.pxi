@@ -324,6 +324,12 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         regular = regular and axis.starts == NULL
     if job.indexed == sizeof(int32_t) and cells >= <double> (1 << 30) * 2:
         return False
+    results = windows * job.inner * (size + sizeof(int64_t))
+    for k in range(job.outers):
+        results *= job.outer[k]
+    if job.indexed == sizeof(int32_t) and plan_taken(job, pieces):
+        job.stream = results > STREAM and job.block[3] * size >= STREAM_ROW
+        return True
     straight = job.copied and (job.x_inner == size or job.inner == 1)
     for k in range(3):
         straight = straight and job.x_axis[k] % size == 0
@@ -350,9 +356,6 @@ cdef bint plan_chosen(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.onto = job.onto and (job.grid[4] == 1 or job.y_axis[2] == job.block[4] * size)
-    results = windows * job.inner * (size + sizeof(int64_t))
-    for k in range(job.outers):
-        results *= job.outer[k]
     job.stream = results > STREAM and job.block[3] * job.block[4] * size >= STREAM_ROW
     job.lane, job.slab, job.group = job.block[3], job.block[2], job.block[0]
     if job.direct:

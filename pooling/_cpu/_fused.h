@@ -18,6 +18,7 @@ typedef struct {
     const char *none, *identity;            /* a line of cells that change nothing, and such an accumulator */
     char* spare;                            /* three lines' copies, */
     Py_ssize_t wide, apart;                 /* each of so many bytes, and so many from one to the next */
+    Py_ssize_t beside;                      /* bytes from a value to its index */
 } fused_t;
 /* What is written: accumulators, or results: of avg in float32 or their own type, or in the cells' own narrow type. */
 enum { POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED };
@@ -46,6 +47,18 @@ POOLING_INLINE divided_t divided_by(double n) {
 #else
 #define POOLING_JOINED(a, b, OP, T) \
     _mm256_blendv_##T(_mm256_##OP##_##T(b, a), b, _mm256_cmp_##T(b, b, _CMP_UNORD_Q))
+#endif
+/* The later cell, b, wins if it is greater, or less, or a NaN: the first one keeps a tie. */
+#if POOLING_VECTOR == 64
+#define POOLING_PICK_float32(best, which, b, place, OP) { \
+    const __mmask16 later = _mm512_cmp_ps_mask(b, best, OP) | _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q); \
+    best = _mm512_mask_mov_ps(best, later, b); \
+    which = (move_float32)_mm512_mask_mov_epi32((__m512i)which, later, (__m512i)(place)); }
+#else
+#define POOLING_PICK_float32(best, which, b, place, OP) { \
+    const __m256 later = _mm256_or_ps(_mm256_cmp_ps(b, best, OP), _mm256_cmp_ps(b, b, _CMP_UNORD_Q)); \
+    best = _mm256_blendv_ps(best, b, later); \
+    which = (move_float32)_mm256_blendv_ps((__m256)which, (__m256)(place), later); }
 #endif
 #define POOLING_JOINED_max_float32(a, b) POOLING_JOINED(a, b, max, ps)
 #define POOLING_JOINED_min_float32(a, b) POOLING_JOINED(a, b, min, ps)

@@ -1,14 +1,63 @@
 """Small windows over planes, each row of them from its lines of cells in one go. (Part of _nest.pyx.)"""
 
 
+cdef int small(const Job* job) noexcept nogil:
+    """Which loop takes windows of two or three lines, and of as many cells along W, that lie dense; -1: these are others."""
+    cdef const Axis* down = &job.axis[1]
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.inner * job.cell
+    if not 2 <= across.kernel <= 3 or down.kernel != across.kernel:
+        return -1
+    if across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1:
+        return -1
+    for k in range(1, 3):
+        if job.axis[k].spacing > 1 or job.axis[k].sparse or job.axis[k].starts != NULL \
+                or (job.axis[k].out - 1) * job.axis[k].stride - job.axis[k].before >= job.axis[k].n:
+            return -1
+    if (across.n > 1 and job.x_axis[2] != job.inner * job.cell) or max(line, across.out * job.inner * job.size) > FUSED:
+        return -1
+    if (down.n > 1 and job.x_axis[1] < line) or (job.outer[last] > 1 and job.x_outer[last] < line) or \
+            (job.axis[0].out > 1 and job.x_axis[0] < line):
+        return -1
+    return 4 * (across.kernel - 2) + 2 * across.before + across.stride - 1
+
+
+cdef void deal(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Blocks of whole rows."""
+    cdef Py_ssize_t k, size
+    for k in range(3):
+        size = job.axis[k - 1].out if k else job.outer[job.outers - 1]
+        job.block[k] = max(1, (size + pieces - 1) // pieces)
+        job.grid[k] = (size + job.block[k] - 1) // job.block[k]
+        pieces = (pieces + job.grid[k] - 1) // job.grid[k]
+    job.block[3], job.block[4], job.grid[3], job.grid[4] = job.axis[2].out, job.inner, 1, 1
+
+
+cdef fused_t told(const Job* job, const Tile* t, char* none) noexcept nogil:
+    """What the loops are told of the lines, and a line of none."""
+    cdef const Axis* down = &job.axis[1]
+    cdef fused_t f
+    f.none, f.identity = none, <const char*> &job.identity
+    if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
+        repeat(none, <const char*> (&job.identity if job.prepared else &job.neutral), job.size if job.prepared else job.cell,
+               job.axis[2].n * job.inner + 3 * 64)
+    f.windows, f.cells, f.lines, f.inner = t[2].outs, job.axis[2].n, down.n, job.inner
+    f.stride, f.dilation, f.pitch, f.line = down.stride, down.dilation, job.x_outer[job.outers - 1], job.x_axis[1]
+    f.wide = job.axis[2].n * job.inner * (job.size if job.prepared else job.cell)
+    f.apart = f.wide + 3 * 64
+    f.ahead = down.stride * f.line
+    if f.ahead > 0:
+        f.ahead *= max(1, AHEAD // f.ahead)
+    return f
+
+
 cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
-    """Whether these are windows of two or three lines, and of as many cells along W, that lie dense; their loop, and blocks."""
+    """Whether small windows that lie dense are made in one go; their loop, and blocks."""
     cdef const Axis* down = &job.axis[1]
     cdef const Axis* across = &job.axis[2]
     cdef const Axis* deep = &job.axis[0]
-    cdef Py_ssize_t k, last = job.outers - 1, line = across.n * job.inner * job.cell
-    cdef Py_ssize_t windows = across.out * job.inner * job.size
-    cdef Py_ssize_t size[3]
+    cdef Py_ssize_t k, line, windows = across.out * job.inner * job.size
+    cdef int number
     cdef bint keys = not job.copied and job.size == job.cell
     cdef fuse_t* fuses = &job.fuses[0]
     job.deep = not idle(deep)
@@ -24,21 +73,9 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
                      or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
         return False
-    if not 2 <= across.kernel <= 3 or down.kernel != across.kernel:
+    number = small(job)
+    if number < 0:
         return False
-    if across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1:
-        return False
-    for k in range(1, 3):
-        if job.axis[k].spacing > 1 or job.axis[k].sparse or job.axis[k].starts != NULL \
-                or (job.axis[k].out - 1) * job.axis[k].stride - job.axis[k].before >= job.axis[k].n:
-            return False
-    if (across.n > 1 and job.x_axis[2] != job.inner * job.cell) or max(line, windows) > FUSED:
-        return False
-    size[0], size[1], size[2] = job.outer[last], job.axis[0].out, down.out
-    if (down.n > 1 and job.x_axis[1] < line) or (size[0] > 1 and job.x_outer[last] < line) or \
-            (size[1] > 1 and job.x_axis[0] < line):
-        return False
-    job.fuse = fuses[4 * (across.kernel - 2) + 2 * across.before + across.stride - 1]
     job.straight = job.copied
     if job.prepared or job.form == POOLING_PARTIAL:
         job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
@@ -50,11 +87,8 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.onto = job.onto and (across.out == 1 or job.y_axis[2] == job.result)
     if keys and not job.onto:
         return False
-    for k in range(3):
-        job.block[k] = max(1, (size[k] + pieces - 1) // pieces)
-        job.grid[k] = (size[k] + job.block[k] - 1) // job.block[k]
-        pieces = (pieces + job.grid[k] - 1) // job.grid[k]
-    job.block[3], job.block[4], job.grid[3], job.grid[4] = across.out, job.inner, 1, 1
+    job.fuse = fuses[number]
+    deal(job, pieces)
     job.slab = job.block[2]
     job.group = job.block[0]
     line = across.n * job.inner * job.size
@@ -102,32 +136,22 @@ cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t l
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to the result, or to a buffer, and finished and stored from there."""
     cdef Py_ssize_t g, d, h, i, j, k, low, high, last = job.outers - 1
-    cdef fused_t f
+    cdef fused_t f = told(job, t, scratch + job.capacity * job.size)
     cdef Tile part[3]
     cdef Cells buffer = NONE
     cdef char* target
     cdef const char* source
     cdef const Axis* down = &job.axis[1]
     buffer.value = scratch
-    f.none, f.identity = scratch + job.capacity * job.size, <const char*> &job.identity
     f.form, f.size = job.form if job.onto else POOLING_PARTIAL, job.result if job.onto else job.size
     f.divisor = divisor_of(job) if job.onto and job.finish != NULL else 0
-    f.spare, f.wide = scratch + 2 * job.capacity * job.size, job.axis[2].n * job.inner * (job.size if job.prepared else job.cell)
-    f.apart = f.wide + 3 * 64
+    f.spare = scratch + 2 * job.capacity * job.size
     CHECK(job.prepared or job.inner > 1 or 3 * f.apart <= 2 * job.capacity * job.size)
-    if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
-        repeat(<char*> f.none, <const char*> (&job.identity if job.prepared else &job.neutral),
-               job.size if job.prepared else job.cell, job.axis[2].n * job.inner + 3 * 64)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
-    f.windows, f.cells, f.lines = t[2].outs, job.axis[2].n, down.n
-    f.stride, f.dilation, f.pitch, f.line = down.stride, down.dilation, job.x_outer[last], job.x_axis[1]
-    f.ahead = down.stride * f.line
-    if f.ahead > 0:
-        f.ahead *= max(1, AHEAD // f.ahead)
     if job.prepared:
         f.line, f.ahead = f.cells * job.inner * job.size, 0
-    f.inner, f.step = job.inner, job.inner * (job.size if job.prepared else job.cell)
+    f.step = job.inner * (job.size if job.prepared else job.cell)
     for d in range(t[0].outs):
         part[0].first = t[0].first + d
         for i in range((batch + job.group - 1) // job.group):
@@ -158,3 +182,60 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if not job.onto:
                     store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, job.inner, buffer,
                                 scratch + 3 * job.capacity * job.size, scratch + job.scratch - job.capacity * job.finished)
+
+
+cdef enum:
+    ROUND = 15   # rows of windows are rounded up to as many more: whole vectors
+
+
+cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
+    """Whether small windows that lie dense get their indices in one go; their loop, blocks, and memory."""
+    cdef const Axis* across = &job.axis[2]
+    cdef Py_ssize_t width = (across.out + ROUND) & ~ROUND, line = across.n * job.size + 3 * 64, row, k
+    cdef int number = small(job)
+    job.prepared = False
+    if job.takes[0] == NULL or number < 0 or job.inner > 1 or not job.copied or not idle(&job.axis[0]):
+        return False
+    job.taken = job.takes[number]
+    job.onto = job.exact and job.y_axis[2] == job.size
+    deal(job, pieces)
+    row = width * (job.size + sizeof(int32_t))
+    job.slab, job.group = job.block[2], job.block[0]
+    while job.slab > 1 and row * job.slab > LANE:
+        job.slab = (job.slab + 1) // 2
+    job.group = min(job.group, max(1, LANE // (row * job.slab))) if job.slab == job.block[2] else 1
+    job.part[0] = job.group * job.slab * width * job.size    # values, and then their distances
+    job.part[1] = 2 * job.part[0]                            # where the windows of a row start
+    job.part[2] = job.part[1] + width * sizeof(int32_t)      # a line of none, and three copies
+    job.part[3] = job.part[2] + ((across.n * job.size + 3 * 64 * job.size + 63) & ~63)
+    job.capacity = job.part[3] + 3 * ((line + 63) & ~63)
+    return True
+
+
+cdef void run_taken(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, char* scratch) noexcept nogil:
+    """Some planes, and rows of them, at a time: to buffers, and from there to the results."""
+    cdef const Axis* down = &job.axis[1]
+    cdef Py_ssize_t g, d, h, j, k, rows, planes, last = job.outers - 1
+    cdef fused_t f = told(job, t, scratch + job.part[2])
+    cdef put_t put
+    cdef const char* source
+    f.spare, f.beside = scratch + job.part[3], job.part[0]
+    f.drow = ((f.windows + ROUND) & ~ROUND) * job.size
+    origins(job, t[2].first, t[2].outs, 1, scratch + job.part[1])
+    put.cells, put.inner, put.pitch, put.stream = f.windows, 1, f.drow // job.size, job.stream
+    put.origin, put.apart = scratch + job.part[1], down.stride * job.axis[2].n
+    for d in range(t[0].outs):
+        for k in range((batch + job.group - 1) // job.group):
+            g = k * job.group
+            planes = min(job.group, batch - g)
+            source = x + g * job.x_outer[last] + (t[0].first + d) * job.x_axis[0]
+            f.planes, f.end = planes, source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.wide
+            for j in range((t[1].outs + job.slab - 1) // job.slab):
+                h = j * job.slab
+                rows = min(job.slab, t[1].outs - h)
+                f.rows, f.first, f.dpitch = rows, (t[1].first + h) * down.stride - down.before, rows * f.drow
+                job.taken(scratch, source, &f)
+                put.planes, put.rows, put.area = planes, rows, rows * put.pitch
+                put.base = ((t[0].first + d) * down.n + f.first) * job.axis[2].n
+                put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1],
+                         i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1], scratch, scratch + job.part[0])

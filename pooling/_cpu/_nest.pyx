@@ -95,6 +95,8 @@ cdef struct Job:
     fuse_t fuse                # one of the loops for small windows; NULL where windows are not
     fuse_t fuses[8]
     fuse_t plains[8]           # those of accumulators
+    fuse_t taken               # likewise with indices
+    fuse_t takes[8]
     Py_ssize_t vector          # bytes of the machine's
     int form                   # what those loops can make of accumulators, POOLING_...
     bint prepared              # from lines of accumulators
@@ -237,7 +239,9 @@ cdef void run_block(const Job* job, Py_ssize_t item, char* scratch) noexcept nog
         run_fused(job, t, x, y, count[0], scratch)
         return
     if job.chosen:
-        if job.direct:
+        if job.taken != NULL:
+            run_taken(job, t, x, y, i, count[0], scratch)
+        elif job.direct:
             run_direct(job, t, x, y, i, count[0], count[4], scratch)
         else:
             run_split(job, t, x, y, i, count[0], count[4], scratch)
@@ -272,6 +276,7 @@ cdef class Loops:
     cdef whole_t whole
     cdef fuse_t fuses[8]
     cdef fuse_t plains[8]
+    cdef fuse_t takes[8]
     cdef finish_t finish
     cdef finish_t round
     cdef store_t store
@@ -314,6 +319,8 @@ cdef class Loops:
             self.fuses[k] = <fuse_t> <size_t> address
         for k, address in enumerate(rows.get(("fuse", combine, "x", types.accumulate, types.accumulate), (0,) * 8)):
             self.plains[k] = <fuse_t> <size_t> address
+        for k, address in enumerate(rows.get(("taken", combine, types.accumulate), (0,) * 8)):
+            self.takes[k] = <fuse_t> <size_t> address
         if index:
             self.pick = <pick_t> <size_t> rows["choose", combine, types.accumulate, index]
             self.narrow = <store_t> <size_t> rows["index", index, "int32"]
@@ -375,6 +382,7 @@ cdef class Plan:
         job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
         memcpy(job.plains, loops.plains, sizeof(job.plains))
+        memcpy(job.takes, loops.takes, sizeof(job.takes))
         job.quotient, job.vector, job.form = <quotient_t> quotient, loops.vector, loops.form
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
@@ -431,7 +439,7 @@ cdef class Plan:
         elif job.lanes:
             rows = f"{job.slab} rows of windows at a time"
         elif job.chosen:
-            rows = f"tap by tap, {'from the array' if job.direct else 'from split rows'}"
+            rows = f"tap by tap, {'in one go' if job.taken != NULL else 'from the array' if job.direct else 'from split rows'}"
         if job.group > 1:
             rows += f", {job.group} planes together"
         merged = job.fuse != NULL or (job.lanes and job.merged)

@@ -149,6 +149,7 @@ cdef void plan(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.first += 1
     job.slab = 1
     job.kept = 0
+    job.taken = NULL
     job.chosen = plan_chosen(job, pieces)
     job.lanes = False
     job.fuse = NULL

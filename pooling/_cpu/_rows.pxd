@@ -54,7 +54,7 @@ cdef extern from "_fused.h":
         const char* none
         const char* identity
         char* spare
-        Py_ssize_t wide, apart
+        Py_ssize_t wide, apart, beside
     int POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED
 
 cdef extern from "_chosen.h":
