@@ -196,7 +196,7 @@ cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.prepared = False
     if job.takes[0] == NULL or number < 0 or job.inner > 1 or not job.copied or not idle(&job.axis[0]):
         return False
-    job.taken = job.takes[number]
+    job.taken, job.straight = job.takes[number], True
     job.onto = job.exact and job.y_axis[2] == job.size
     deal(job, pieces)
     row = width * (job.size + sizeof(int32_t))
@@ -212,7 +212,8 @@ cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     return True
 
 
-cdef void run_taken(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch, char* scratch) noexcept nogil:
+cdef void run_taken(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch,
+                    char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to buffers, and from there to the results."""
     cdef const Axis* down = &job.axis[1]
     cdef Py_ssize_t g, d, h, j, k, rows, planes, last = job.outers - 1

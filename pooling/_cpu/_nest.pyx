@@ -30,8 +30,8 @@ from libc.string cimport memcpy, memset
 from numpy cimport PyArray_DATA, ndarray
 
 from pooling._cpu._rows cimport (
-    POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t, place_t, put_cells_t, put_t, quotient_t,
-    split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
+    POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t,
+    place_t, put_cells_t, put_t, quotient_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 )
 
 from pooling._dtypes import DTYPES
@@ -439,7 +439,8 @@ cdef class Plan:
         elif job.lanes:
             rows = f"{job.slab} rows of windows at a time"
         elif job.chosen:
-            rows = f"tap by tap, {'in one go' if job.taken != NULL else 'from the array' if job.direct else 'from split rows'}"
+            source = "from lines of cells" if job.taken != NULL else "from the array" if job.direct else "from split rows"
+            rows = f"tap by tap, {source}"
         if job.group > 1:
             rows += f", {job.group} planes together"
         merged = job.fuse != NULL or (job.lanes and job.merged)
