@@ -634,7 +634,7 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
 @pytest.mark.parametrize("stride, dilation", [((1, 1), 1), ((2, 2), 1), ((1, 2), 3), ((3, 1), 2)])
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_indices_of_small_windows_in_one_go(caplog, last_page, kernel, stride, dilation, mode):
-    """Lines of all lengths about those of vectors, with ties, NaN, and windows of nothing but what padding is: their first cell."""
+    """Lines of all lengths about those of vectors, with ties, NaN, and windows of padding's value alone: their first cell."""
     went = 0
     for number, (cells, (lines, planes), lead) in enumerate(
         product((1, 2, 3, 7, 8, 9, 16, 17, 31, 33, 64, 65, 130), ((1, 5), (5, 2), (8, 1), (70, 2)), (0, 1))
