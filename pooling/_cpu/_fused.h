@@ -11,7 +11,7 @@ typedef struct {
     Py_ssize_t pitch, line, dpitch, drow;   /* bytes: from plane to plane and line to line, plane to plane and row to row */
     Py_ssize_t ahead;                       /* bytes to what will be read soon */
     Py_ssize_t inner, step, dstep;          /* of each cell and window, a vector or more; bytes from one to the next */
-    int dense;                              /* results lie one after the other */
+    int dense;                              /* rows of results lie one after the other */
     Py_ssize_t form, size;                  /* of results, and their bytes */
     double divisor;                         /* of all windows; 0 where results are not divided */
     const char *end;                        /* of the last plane's last line */

@@ -1,6 +1,11 @@
 """Small windows over planes, each row of them from its lines of cells in one go. (Part of _nest.pyx.)"""
 
 
+cdef enum:
+    FAR = 1 << 13   # bytes by which lines are asked for before they are read, at least
+    ROUND = 15      # rows of windows with indices are rounded up to as many more: whole vectors
+
+
 cdef int small(const Job* job) noexcept nogil:
     """Which loop takes windows of two or three lines, and of as many cells along W, that lie dense; -1: these are others."""
     cdef const Axis* down = &job.axis[1]
@@ -47,7 +52,7 @@ cdef fused_t told(const Job* job, const Tile* t, char* none) noexcept nogil:
     f.apart = f.wide + 3 * 64
     f.ahead = down.stride * f.line
     if f.ahead > 0:
-        f.ahead *= max(1, AHEAD // f.ahead)
+        f.ahead *= max(1, FAR // f.ahead)
     return f
 
 
@@ -167,7 +172,7 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 f.dstep = job.inner * f.size
                 f.dpitch, f.drow, f.dense = f.rows * f.windows * f.dstep, f.windows * f.dstep, True
                 if job.onto:
-                    f.dense = f.drow == job.y_axis[1] and (f.planes == 1 or job.y_outer[last] == f.dpitch)
+                    f.dense = f.drow == job.y_axis[1]
                     f.dpitch, f.drow, f.dstep = job.y_outer[last], job.y_axis[1], job.y_axis[2]
                 if job.prepared:   # what is read behind them is of no use, and no harm
                     low, high = max(0, f.first), min(f.lines, f.first + (f.rows - 1) * f.stride + down.extent)
@@ -182,10 +187,6 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if not job.onto:
                     store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, job.inner, buffer,
                                 scratch + 3 * job.capacity * job.size, scratch + job.scratch - job.capacity * job.finished)
-
-
-cdef enum:
-    ROUND = 15   # rows of windows are rounded up to as many more: whole vectors
 
 
 cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:

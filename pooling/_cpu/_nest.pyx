@@ -55,7 +55,7 @@ cdef enum:
     SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
-    AHEAD = 1 << 13           # bytes by which memory is asked for before it is read, at least
+    AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least
     PIECE = 2048              # cells of a row that are combined before the next ones, all partial results in that cache
     SOME = 1024               # results that are finished before they are stored, all in that cache
     ROUNDED = 1 << 13         # the largest divisor of the loops that finish and store in one
