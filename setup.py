@@ -165,15 +165,13 @@ class Python(build_py):
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
         found: list[str] = super().find_data_files(package, src_dir)
-        return [
-            name for name in found if package != "pooling._cpu" or not name.endswith((".pyx", ".pxd", ".pxi", ".in", ".h", ".c"))
-        ]
+        return [name for name in found if "_mlx" in name or not name.endswith((".pyx", ".pxd", ".pxi", ".in", ".h", ".c"))]
 
 
-def extension(name: str, source: Path, *flags: str, **macros: str) -> Extension:
+def extension(name: str, *flags: str, source: Path | None = None, **macros: str) -> Extension:
     return Extension(
-        f"pooling._cpu.{name}",
-        [str(source)],
+        f"pooling.{name}",
+        [str(source or Path("pooling", *name.split(".")).with_suffix(".pyx"))],
         include_dirs=[str(CPU), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros.items()],
         extra_compile_args=[*exact, *sanitizers, *flags],
@@ -184,7 +182,7 @@ def extension(name: str, source: Path, *flags: str, **macros: str) -> Extension:
 def translated(*names: str) -> list[Extension]:
     """Cython's extensions, their sources translated to C."""
     return cythonize(
-        [extension(name, CPU / f"{name}.pyx", *openmp) for name in names],
+        [extension(name, *openmp) for name in names],
         build_dir="build/c-debug" if DEBUG else "build/c",
         language_level=3,
         compiler_directives={"boundscheck": DEBUG},
@@ -201,7 +199,7 @@ def levels(rows: Extension) -> list[Extension]:
         if compiles(flags):
             source = Path(rows.sources[0]).with_name(f"_rows_{level}.c")
             source.write_bytes(Path(rows.sources[0]).read_bytes())
-            found.append(extension(f"_rows_{level}", source, *flags, PyInit__rows=f"PyInit__rows_{level}"))
+            found.append(extension(f"_cpu._rows_{level}", *flags, source=source, PyInit__rows=f"PyInit__rows_{level}"))
     if not found:
         raise SystemExit(f"POOLING_BUILD_ISA={wanted!r}: this compiler has none of them")
     return found
@@ -213,7 +211,7 @@ sanitizers = ["-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined,fl
 sanitizers = sanitizers if SANITIZE else []
 openmp = ["-fopenmp"] if OPENMP and compiles(["-fopenmp"]) else []
 (HERE / CPU / "_rows.pyx").write_text(row_loops())
-rows, *others = translated("_rows", "_nest", "_back")
+rows, *others = translated("_cpu._rows", "_cpu._nest", "_cpu._back", "_kept")
 setup(
     cmdclass={"build_py": Python},
     ext_modules=[*others, *levels(rows)],

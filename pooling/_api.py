@@ -7,7 +7,7 @@ error names the argument, its value and the rule; the door adds the function and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from inspect import signature
 from math import prod
 from types import ModuleType
@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from pooling._backends import BACKENDS, find, plain
 from pooling._dtypes import DTYPES, Types, requested, types_of
 from pooling._geometry import WHOLE, Geometry, not_empty, unpooled
+from pooling._kept import Kept
 from pooling._layout import Layout, pooled_letters
 from pooling._modes import MODES, Mode, Reduction, mode_of
 from pooling._window import (
@@ -149,41 +150,9 @@ def _leave(module: ModuleType, owner: ModuleType, result: Any) -> Any:
 # ---- recipes: what the arguments come to on arrays of one shape and element type -----------------------------------
 
 _WINDOWS: dict[str, Callable[..., tuple[Layout, Any]]] = {"sliding": _sliding, "adaptive": _adaptive, "global": _global}
-_PLAIN = {int, float, bool, str, type(None)}
 
 
-def _kinds(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The types of which arguments are made: 1, 1.0 and True are equal, and not alike."""
-    kinds = tuple(map(type, values))
-    return tuple([_kinds(value) if type(value) is tuple else type(value) for value in values]) if tuple in kinds else kinds
-
-
-def _plain(kinds: tuple[Any, ...]) -> bool:
-    """Whether nothing that is made of these types can ever change."""
-    return all(_plain(kind) if type(kind) is tuple else kind in _PLAIN for kind in kinds)
-
-
-def _remembered(recipe: Callable[..., R]) -> Callable[..., R]:
-    """Keeps what plain arguments came to. All others are read anew at each call, and so is what is an error."""
-
-    @lru_cache(maxsize=1024)
-    def kept(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...], kinds: tuple[Any, ...]) -> R:
-        if not _plain(kinds):
-            raise TypeError
-        return recipe(module, shape, cell, *arguments)
-
-    @wraps(recipe)
-    def found(module: ModuleType, shape: Any, cell: str, arguments: tuple[Any, ...]) -> R:
-        try:
-            return kept(module, shape, cell, arguments, _kinds(arguments))
-        except Exception:  # what is wrong, if anything is, the recipe says
-            pass
-        return recipe(module, shape, cell, *arguments)
-
-    return found
-
-
-@_remembered
+@Kept
 def _forward(
     module: Any,
     shape: tuple[int, ...],
@@ -210,7 +179,7 @@ def _forward(
     return module.pooling(where, geometry, reduction, types, indexed, result), indexed
 
 
-@_remembered
+@Kept
 def _backward(
     module: Any,
     shape: tuple[int, ...],

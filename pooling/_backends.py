@@ -32,6 +32,8 @@ BACKENDS = {
 }
 _KINDS = {"cpu": "numpy", "mlx": "mlx.core"}  # a backend whose array module is not loaded owns no array
 
+_owners: dict[type, tuple[str, Any]] = {}  # of the array libraries' own types, once they were seen
+
 _process: str | None = os.environ.get("POOLING_BACKEND") or None
 _context: ContextVar[str | None] = ContextVar("pooling_backend")  # unset: the process decides; None: the array
 
@@ -120,8 +122,12 @@ def find(asked: str | None, first: str, array: Any, /, **others: Any) -> tuple[A
 
 def owner_of(name: str, x: Any) -> tuple[str, Any]:
     """The kind of an array and the backend that owns it; a TypeError that names the conversion for anything else."""
+    if (found := _owners.get(type(x))) is not None:
+        return found
     for kind, module in _KINDS.items():
         if module in sys.modules and (owner := _backend(kind)).owns(x):
+            if type(x).__module__ == module:
+                _owners[type(x)] = kind, owner
             return kind, owner
     hint = "x.numpy()" if type(x).__module__.startswith("torch") else "numpy.asarray(x)"
     if hasattr(type(x), "filled"):  # a masked array

@@ -250,34 +250,7 @@ def pooling(
 
     if not 0 < prod(shape) * size <= LARGE or max(geometry.outs) > CACHED:
         return pool
-    last: tuple[int, _nest.Plan | None] = 0, None  # of so many threads
-
-    def pool_packed(x: Array, out: tuple[Array, ...] | None) -> tuple[Array, ...]:
-        """The same, and sooner where x and the results are what most arrays are: packed, and one after the other."""
-        nonlocal last
-        flags = x.flags
-        if x.dtype is not cells or type(x) is not np.ndarray or not flags.c_contiguous or not flags.aligned:
-            return pool(x, out)
-        if out is None:
-            result: tuple[Array, ...] = (np.empty(shape, wanted[0]),)
-            if indexed:
-                result = (*result, np.empty(shape, wanted[1]))
-        elif indexed or not _packed(out[0], shape, wanted[0]) or np.may_share_memory(x, out[0]):
-            return pool(x, out)
-        else:
-            result = out
-        threads, plan = last
-        if plan is None or threads != get_num_threads():
-            threads, plan = last = get_num_threads(), plan_of(x, *result)
-        plan.run(x, *result)
-        return result
-
-    return pool_packed
-
-
-def _packed(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    """Whether this is a plain array of one memory order, aligned and writeable."""
-    return type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.carray
+    return _nest.Packed(pool, plan_of, get_num_threads, cells, wanted, shape)
 
 
 def _checked_out(out: tuple[Array, ...], shape: tuple[int, ...], wanted: tuple[np.dtype[Any], ...]) -> tuple[Array, ...]:

@@ -1,6 +1,7 @@
 """The types of the loop nest's Python face."""
 
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,5 +44,17 @@ class Plan:
     def in_one_go(self) -> bool: ...
     def words(self) -> str: ...
     def run(self, x: _Array, y: _Array, i: _Array | None = None) -> None: ...
+
+class Packed:
+    def __init__(
+        self,
+        pool: Callable[[_Array, tuple[_Array, ...] | None], tuple[_Array, ...]],
+        planned: Callable[..., Plan],
+        threads: Callable[[], int],
+        cells: np.dtype[Any],
+        wanted: tuple[np.dtype[Any], ...],
+        shape: tuple[int, ...],
+    ) -> None: ...
+    def __call__(self, x: _Array, out: tuple[_Array, ...] | None) -> tuple[_Array, ...]: ...
 
 def info() -> dict[str, Any]: ...

@@ -27,7 +27,10 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from numpy cimport PyArray_DATA, ndarray
+from numpy cimport (
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_MAXDIMS, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
+    PyArray_NBYTES, PyArray_NDIM, import_array, ndarray, npy_intp
+)
 
 from pooling._cpu._rows cimport (
     POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t,
@@ -35,6 +38,8 @@ from pooling._cpu._rows cimport (
 )
 
 from pooling._dtypes import DTYPES
+
+import_array()
 
 
 cdef extern from "_build.h":
@@ -366,6 +371,7 @@ cdef class Plan:
 
     cdef Job job
     cdef Py_ssize_t items, threads
+    cdef bint brief            # too little work for threads, however many there are
     cdef list axes             # keeps the arrays of the axes alive
 
     def __init__(self, Loops loops, list axes, view, Py_ssize_t index, double p, int64_t divisor, bint uniform,
@@ -407,7 +413,8 @@ cdef class Plan:
             lay(&job.axis[k], axes[k])
             job.x_axis[k], job.y_axis[k], job.i_axis[k] = pooled[k]
             work *= max(job.axis[k].n, job.axis[k].out)
-        if work * job.inner < THREADED:
+        self.brief = work * job.inner < THREADED
+        if self.brief:
             threads = 1
         plan(job, 1 if threads == 1 else max(1, 4 * threads // self.items))
         for k in range(5):
@@ -449,7 +456,7 @@ cdef class Plan:
         return (f"{', '.join(ways) or 'a copy'}; {rows}; {ends}blocks {tuple([job.block[k] for k in range(5)])} of (outer, D, H, W, "
                 f"inner), {self.items} of them on {self.threads} threads with {job.scratch + job.kept} bytes each")
 
-    def run(self, ndarray x, ndarray y, ndarray i=None):
+    cpdef run(self, ndarray x, ndarray y, ndarray i=None):
         """Pools x into y, and the indices into i, which are of the plan's sizes, strides and types."""
         cdef Job job = self.job
         cdef Py_ssize_t item
@@ -469,6 +476,68 @@ cdef class Plan:
                 for item in prange(self.items, schedule="dynamic", num_threads=self.threads):
                     run_block(&job, item, scratch + threadid() * each)
         free(memory)
+
+
+cdef enum:
+    READ = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
+
+
+cdef class Packed:
+    """The function (x, out) -> results, sooner where x and they are what most arrays are: packed, and one after the other."""
+
+    cdef object pool, planned, threads, cells
+    cdef tuple wanted
+    cdef npy_intp shape[NPY_MAXDIMS]
+    cdef int rank
+    cdef object number         # of the plan's threads
+    cdef Plan plan
+
+    def __init__(self, pool, planned, threads, cells, tuple wanted, tuple shape):
+        """pool: the same function for any arrays; planned: the plan of some; threads: how many there may be now.
+
+        cells, wanted: the dtypes of x, which has the shape that the plan is for, and of the results, of this shape.
+        """
+        cdef Py_ssize_t k
+        self.pool, self.planned, self.threads, self.cells, self.wanted = pool, planned, threads, cells, wanted
+        self.rank, self.plan = len(shape), None
+        for k in range(self.rank):
+            self.shape[k] = shape[k]
+
+    cdef ndarray new(self, Py_ssize_t k):
+        return PyArray_EMPTY(self.rank, self.shape, self.wanted[k].num, False)
+
+    cdef bint receives(self, array, ndarray x):
+        """Whether it can have the values of x."""
+        cdef int k
+        if type(array) is not ndarray or (<ndarray> array).dtype is not self.wanted[0]:
+            return False
+        if PyArray_NDIM(<ndarray> array) != self.rank:
+            return False
+        for k in range(self.rank):
+            if PyArray_DIMS(<ndarray> array)[k] != self.shape[k]:
+                return False
+        cdef const char* begin = <const char*> PyArray_DATA(<ndarray> array)
+        cdef const char* source = <const char*> PyArray_DATA(x)
+        return PyArray_CHKFLAGS(<ndarray> array, READ | NPY_ARRAY_WRITEABLE) and (
+            begin >= source + PyArray_NBYTES(x) or source >= begin + PyArray_NBYTES(<ndarray> array))
+
+    def __call__(self, x, out):
+        cdef tuple results = out
+        if type(x) is not ndarray or (<ndarray> x).dtype is not self.cells or not PyArray_CHKFLAGS(<ndarray> x, READ):
+            return self.pool(x, out)
+        if results is None:
+            results = (self.new(0), self.new(1)) if len(self.wanted) > 1 else (self.new(0),)
+        elif len(self.wanted) > 1 or len(results) != 1 or not self.receives(results[0], x):
+            return self.pool(x, out)
+        cdef Plan plan = self.plan
+        if plan is None or not (plan.brief or self.number == self.threads()):
+            self.number = self.threads()
+            self.plan = plan = self.planned(x, *results)
+        if len(results) > 1:
+            plan.run(x, results[0], results[1])
+        else:
+            plan.run(x, results[0])
+        return results
 
 
 def info():
