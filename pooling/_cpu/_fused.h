@@ -102,6 +102,61 @@ POOLING_INLINE divided_t divided_by(double n) {
 #define POOLING_SATURATED_uint8(x) POOLING_PACKED(x, packus_epi16)
 #define POOLING_SATURATED_int8(x) POOLING_PACKED(x, packs_epi16)
 #endif
+/* Of runs of cells that lie side by side every so manieth: how many of them 16 bytes have, and where. */
+enum { POOLING_FEW = 4096 };   /* bytes of accumulators that are made together: with their results in the first-level cache */
+typedef struct { Py_ssize_t run, step, runs; __m128i bytes; } run_mask_t;
+POOLING_INLINE run_mask_t every_run(Py_ssize_t run, Py_ssize_t step) {
+    run_mask_t m = {run, step, run >= 16 ? 1 : (16 - run) / step + 1, _mm_setzero_si128()};
+    char which[16];
+    int j;
+    for (j = 0; j < 16; j++) which[j] = (char)(j < m.runs * run ? j / run * step + j % run : 0);
+    memcpy(&m.bytes, which, 16);
+    return m;
+}
+/* It reads and writes 16 bytes at a time, or a vector. */
+POOLING_INLINE void pick_runs(char* dst, const char* src, Py_ssize_t count, const run_mask_t* m) {
+    const Py_ssize_t runs = m->runs, run = m->run, step = m->step;
+    const __m128i which = m->bytes;
+    const char* end = dst + count * run;
+    if (runs > 1)
+        for (; dst < end; dst += runs * run, src += runs * step)
+            _mm_storeu_si128((__m128i*)dst, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)src), which));
+    else if (run <= 16)
+        for (; dst < end; dst += run, src += step) _mm_storeu_si128((__m128i*)dst, _mm_loadu_si128((const __m128i*)src));
+    else if (run <= POOLING_VECTOR)
+        for (; dst < end; dst += run, src += step) memcpy(dst, src, POOLING_VECTOR);
+    else
+        for (; dst < end; dst += run, src += step) memcpy(dst, src, run);
+}
+/* Pieces of 16 bytes each, so far apart, as a vector; bytes moved within each; and their neighbours added. */
+#if POOLING_VECTOR == 64
+#define POOLING_PIECES(x, step) _mm512_inserti64x4(_mm512_castsi256_si512(POOLING_PIECE_PAIR(x, step)), \
+    POOLING_PIECE_PAIR((x) + 2 * (step), step), 1)
+#define POOLING_EVERY_PIECE(x) _mm512_broadcast_i32x4(x)
+#define POOLING_SHUFFLED(x, which) _mm512_shuffle_epi8(x, which)
+#define POOLING_PAIRS_uint8(x) _mm512_maddubs_epi16(x, _mm512_set1_epi8(1))
+#define POOLING_PAIRS_int8(x) _mm512_maddubs_epi16(_mm512_set1_epi8(1), x)
+#else
+#define POOLING_PIECES(x, step) POOLING_PIECE_PAIR(x, step)
+#define POOLING_EVERY_PIECE(x) _mm256_broadcastsi128_si256(x)
+#define POOLING_SHUFFLED(x, which) _mm256_shuffle_epi8(x, which)
+#define POOLING_PAIRS_uint8(x) _mm256_maddubs_epi16(x, _mm256_set1_epi8(1))
+#define POOLING_PAIRS_int8(x) _mm256_maddubs_epi16(_mm256_set1_epi8(1), x)
+#endif
+#define POOLING_PIECE_PAIR(x, step) _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)(x))), \
+    _mm_loadu_si128((const __m128i*)((x) + (step))), 1)
+/* Of windows of two bytes, in runs side by side: the bytes of each beside one another, of as many windows as 16 bytes have. */
+POOLING_INLINE __m128i beside(Py_ssize_t run) {
+    char which[16];
+    __m128i bytes;
+    int j;
+    for (j = 0; j < 16; j++) {
+        const Py_ssize_t at = j / 2 / run * 2 * run + j / 2 % run + j % 2 * run;
+        which[j] = (char)(at < 16 ? at : -1);
+    }
+    memcpy(&bytes, which, 16);
+    return bytes;
+}
 #define POOLING_MOVES(T, KEY, NAME)                                                                             \
     typedef T line_##NAME __attribute__((vector_size(POOLING_VECTOR)));                                         \
     typedef KEY move_##NAME __attribute__((vector_size(POOLING_VECTOR)));                                       \

@@ -71,9 +71,9 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         fuses = &job.plains[0]
     if fuses[0] == NULL or job.i != NULL:
         return False
-    if job.inner > 1 and keys and down.kernel > 2:   # long runs of them are faster
+    if job.inner * job.size >= job.vector and keys and down.kernel > 2:   # long runs of them are faster
         return False
-    if job.inner > 1 and (job.inner * job.size < job.vector or job.x_inner != job.cell or job.quotient != NULL):
+    if job.inner > 1 and (job.x_inner != job.cell or job.quotient != NULL):
         return False
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
                      or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
@@ -88,8 +88,8 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.onto = job.finish == NULL or (job.uniform and (job.form == POOLING_FINISHED or job.divides or job.round != NULL))
     if job.inner > 1:
         job.onto = job.onto and job.y_inner == job.result
-    else:
-        job.onto = job.onto and (across.out == 1 or job.y_axis[2] == job.result)
+    if job.inner * job.size < job.vector:
+        job.onto = job.onto and (across.out == 1 or job.y_axis[2] == job.inner * job.result)
     if keys and not job.onto:
         return False
     job.fuse = fuses[number]
@@ -151,7 +151,7 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.form, f.size = job.form if job.onto else POOLING_PARTIAL, job.result if job.onto else job.size
     f.divisor = divisor_of(job) if job.onto and job.finish != NULL else 0
     f.spare = scratch + 2 * job.capacity * job.size
-    CHECK(job.prepared or job.inner > 1 or 3 * f.apart <= 2 * job.capacity * job.size)
+    CHECK(job.prepared or job.inner * job.size >= job.vector or 3 * f.apart <= 2 * job.capacity * job.size)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
     if job.prepared:
