@@ -3,6 +3,7 @@
 
 cdef enum:
     FAR = 1 << 13   # bytes by which lines are asked for before they are read, at least
+    SOME_PLANES = 8   # that windows with indices have along D, at most
     ROUND = 15      # rows of windows with indices are rounded up to as many more: whole vectors
 
 
@@ -191,53 +192,90 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
 
 cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     """Whether small windows that lie dense get their indices in one go; their loop, blocks, and memory."""
+    cdef const Axis* deep = &job.axis[0]
     cdef const Axis* across = &job.axis[2]
     cdef Py_ssize_t width = (across.out + ROUND) & ~ROUND, line = across.n * job.size + 3 * 64, row, k
     cdef int number = small(job)
-    job.prepared = False
-    if job.takes[0] == NULL or number < 0 or job.inner > 1 or not job.copied or not idle(&job.axis[0]):
+    job.prepared, job.deep = False, not idle(deep)
+    if job.takes[0] == NULL or number < 0 or job.inner > 1 or not job.copied:
+        return False
+    if job.deep and (deep.kernel > SOME_PLANES or deep.spacing > 1 or deep.sparse or deep.starts != NULL):
         return False
     job.taken, job.straight = job.takes[number], True
     job.onto = job.exact and job.y_axis[2] == job.size
     deal(job, pieces)
     row = width * (job.size + sizeof(int32_t))
+    k = 1 + job.deep * deep.kernel    # each plane of a window, and their results
     job.slab, job.group = job.block[2], job.block[0]
-    while job.slab > 1 and row * job.slab > LANE:
+    while job.slab > 1 and k * row * job.slab > LANE:
         job.slab = (job.slab + 1) // 2
-    job.group = min(job.group, max(1, LANE // (row * job.slab))) if job.slab == job.block[2] else 1
-    job.part[0] = job.group * job.slab * width * job.size    # values, and then their distances
-    job.part[1] = 2 * job.part[0]                            # where the windows of a row start
+    job.group = min(job.group, max(1, LANE // (row * job.slab))) if job.slab == job.block[2] and not job.deep else 1
+    job.part[0] = job.group * job.slab * width * job.size    # values, and then their distances, of each
+    job.part[1] = 2 * k * job.part[0]                        # where the windows of a row start
     job.part[2] = job.part[1] + width * sizeof(int32_t)      # a line of none, and three copies
     job.part[3] = job.part[2] + ((across.n * job.size + 3 * 64 * job.size + 63) & ~63)
     job.capacity = job.part[3] + 3 * ((line + 63) & ~63)
     return True
 
 
+cdef void take_planes(const Job* job, const fused_t* f, Py_ssize_t window, const char* x, int64_t* held, char* scratch) noexcept nogil:
+    """Rows of windows of several planes: each plane's, unless they are there, and of those the winners; `held`: which are."""
+    cdef const Axis* deep = &job.axis[0]
+    cdef Py_ssize_t start, begin, end, k, slot, each = 2 * job.part[0]
+    cdef Walk flat
+    cdef Cells cells[2]
+    cdef Cells found
+    found.value, found.index, found.base = scratch, scratch + job.part[0], 0
+    flat.planes = flat.cells = 1
+    flat.inner = f.rows * (f.drow // job.size)
+    flat.dpitch = flat.dstep = flat.pitch = flat.step = flat.cpitch = flat.cstep = flat.inner
+    flat.ahead, flat.fresh, flat.more = 0, 0, NULL
+    span(deep, window, &start, &begin, &end)
+    CHECK(begin < end)
+    for k in range(begin, end):
+        slot = k if deep.dilation > 1 else (start + k) % deep.kernel
+        cells[k > begin].value = scratch + (1 + slot) * each
+        cells[k > begin].index = cells[k > begin].value + job.part[0]
+        cells[k > begin].base = k * deep.dilation * job.axis[1].n * job.axis[2].n
+        if held[slot] != start + k * deep.dilation:
+            held[slot] = start + k * deep.dilation
+            job.taken(cells[k > begin].value, x + held[slot] * job.x_axis[0], f)
+        if k == begin and end == begin + 1:
+            job.pick(&flat, found, cells[0], NONE, NONE)
+        elif k > begin:
+            job.pick(&flat, found, cells[0] if k == begin + 1 else found, cells[1], NONE)
+
+
 cdef void run_taken(const Job* job, const Tile* t, const char* x, char* y, char* i, Py_ssize_t batch,
                     char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to buffers, and from there to the results."""
     cdef const Axis* down = &job.axis[1]
-    cdef Py_ssize_t g, d, h, j, k, rows, planes, last = job.outers - 1
+    cdef const Axis* deep = &job.axis[0]
+    cdef Py_ssize_t g, d, h, j, k, rows, planes, first, last = job.outers - 1
     cdef fused_t f = told(job, t, scratch + job.part[2])
+    cdef int64_t held[SOME_PLANES]
     cdef put_t put
-    cdef const char* source
     f.spare, f.beside = scratch + job.part[3], job.part[0]
     f.drow = ((f.windows + ROUND) & ~ROUND) * job.size
     origins(job, t[2].first, t[2].outs, 1, scratch + job.part[1])
     put.cells, put.inner, put.pitch, put.stream = f.windows, 1, f.drow // job.size, job.stream
     put.origin, put.apart = scratch + job.part[1], down.stride * job.axis[2].n
-    for d in range(t[0].outs):
-        for k in range((batch + job.group - 1) // job.group):
-            g = k * job.group
-            planes = min(job.group, batch - g)
-            source = x + g * job.x_outer[last] + (t[0].first + d) * job.x_axis[0]
-            f.planes, f.end = planes, source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.wide
-            for j in range((t[1].outs + job.slab - 1) // job.slab):
-                h = j * job.slab
-                rows = min(job.slab, t[1].outs - h)
-                f.rows, f.first, f.dpitch = rows, (t[1].first + h) * down.stride - down.before, rows * f.drow
-                job.taken(scratch, source, &f)
-                put.planes, put.rows, put.area = planes, rows, rows * put.pitch
-                put.base = ((t[0].first + d) * down.n + f.first) * job.axis[2].n
+    for k in range((batch + job.group - 1) // job.group):
+        g = k * job.group
+        planes = f.planes = min(job.group, batch - g)
+        f.end = x + (batch - 1) * f.pitch + (deep.n - 1) * job.x_axis[0] + (f.lines - 1) * f.line + f.wide
+        for j in range((t[1].outs + job.slab - 1) // job.slab):
+            h = j * job.slab
+            rows = min(job.slab, t[1].outs - h)
+            f.rows, f.first, f.dpitch = rows, (t[1].first + h) * down.stride - down.before, rows * f.drow
+            put.planes, put.rows, put.area = planes, rows, rows * put.pitch
+            memset(held, 0xff, sizeof(held))   # -1: none
+            for d in range(t[0].outs):
+                first = (t[0].first + d) * deep.stride - deep.before
+                if job.deep:
+                    take_planes(job, &f, t[0].first + d, x + g * job.x_outer[last], held, scratch)
+                else:
+                    job.taken(scratch, x + g * job.x_outer[last] + first * job.x_axis[0], &f)
+                put.base = (first * down.n + f.first) * job.axis[2].n
                 put_rows(job, &put, y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1],
                          i + g * job.i_outer[last] + d * job.i_axis[0] + h * job.i_axis[1], scratch, scratch + job.part[0])
