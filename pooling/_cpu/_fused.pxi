@@ -72,8 +72,6 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         fuses = &job.plains[0]
     if fuses[0] == NULL or job.i != NULL:
         return False
-    if job.inner * job.size >= job.vector and keys and down.kernel > 2:   # long runs of them are faster
-        return False
     if job.inner > 1 and (job.x_inner != job.cell or job.quotient != NULL):
         return False
     if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
