@@ -30,8 +30,10 @@ cdef enum:
     APART = 64                # bytes between what two threads write, so that no cache line has some of both
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
-    ROW = 1 << 13             # bytes of a row of shares: four of them and their sum stay in a core's first-level cache
+    ROW = 1 << 12             # bytes of a piece of a row of shares, or twice as many in one: four of them and their sum stay in a
+                              # core's first-level cache
     KEPT = 1 << 14            # bytes of rows of shares that are kept, or four rows; half as many of their sums, or one row
+    LINE = 64                 # bytes of a cache line
     SUMS = 32                 # rows of cells that are made together, at most
 
 
@@ -472,6 +474,18 @@ cdef void add_down(const Share* s, const spread_t* row, const char** made, char*
             j += k * s.step
 
 
+cdef extern from "_cells.h":
+    void prefetch(const char*) noexcept nogil
+
+
+cdef inline void call(const char* place, Py_ssize_t bytes_) noexcept nogil:
+    """Asks for memory that will be read or written soon."""
+    cdef Py_ssize_t k = 0
+    while k < bytes_:
+        prefetch(place + k)
+        k += LINE
+
+
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
     """A band of the rows of one plane, some of their cells, some of their inner cells."""
     cdef char* grad = s.grad
@@ -555,6 +569,11 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
                     made[j] = zeros
             place = grad + d * s.grad_axis[0] + h * s.grad_axis[1]
             if dense:
+                for j in range(group if row.inner * s.size >= LINE else 0):   # what runs of cells along rows do not call for
+                    if h + group + j < stop:
+                        call(place + (group + j) * s.grad_axis[1], row.cells * row.inner * s.size)
+                    if done + j < until and j < (group + 1) // s.step:
+                        call(g + depth * s.g_axis[0] + (done + j) * s.g_axis[1], size)
                 s.along(place, s.grad_axis[1], made, group, &row)
             else:
                 for j in range(group):
@@ -604,7 +623,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     if items * s.axis[0].n * s.axis[1].n * s.axis[2].n * s.inner < THREADED:
         threads = 1
     s.block = min(s.inner, ROW // wide)
-    s.cells = min(s.axis[2].n, max(1, ROW // (s.block * wide)))
+    s.cells = s.axis[2].n if s.axis[2].n * s.block * wide <= 2 * ROW else max(1, ROW // (s.block * wide))
     s.grid[1], s.grid[2] = (s.axis[2].n + s.cells - 1) // s.cells, (s.inner + s.block - 1) // s.block
     items *= s.grid[1] * s.grid[2]
     s.grid[0] = 1 if threads == 1 else min(s.axis[1].n, max(1, 4 * threads // items))
