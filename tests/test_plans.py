@@ -575,11 +575,31 @@ def test_gradients_of_averages_in_runs_of_rows(kernel, stride, padding, sizes, l
 @pytest.fixture(scope="module")
 def last_page():
     """Memory behind which nothing may be read."""
-    memory, size = mmap.mmap(-1, 2**17 + mmap.PAGESIZE), 2**17
+    memory, size = mmap.mmap(-1, 2**20 + mmap.PAGESIZE), 2**20
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     assert protect(np.frombuffer(memory, np.uint8).ctypes.data + size, mmap.PAGESIZE, 0) == 0
     return np.frombuffer(memory, np.uint8, size)
+
+
+def placed_windows(caplog, last_page, x, mode, kernel, **arguments):
+    """How small windows of x were made, as the oracle says: read to the array's last cell and no further, written to the result's
+    last one, and between other cells."""
+    placed = last_page[len(last_page) - x.nbytes :].view(x.dtype).reshape(x.shape)
+    placed[...] = x
+    with np.errstate(over="ignore", invalid="ignore"):
+        got, log = way(caplog, placed, mode, kernel, **arguments)
+        want = oracle.pool(x, mode, kernel, **arguments)
+    assert agree(got, want), (x.shape, arguments)
+    around = np.zeros(tuple(n + 2 for n in got.shape), got.dtype)
+    inside = around[(slice(1, -1),) * got.ndim]
+    pooling.pool(placed, mode, kernel, **arguments, out=inside)
+    assert agree(inside, want)
+    inside[...] = 0
+    assert not around.view(np.uint8).any(), "cells beside the result were written"
+    behind = last_page[len(last_page) - got.nbytes :].view(got.dtype).reshape(got.shape)
+    assert agree(pooling.pool(x, mode, kernel, **arguments, out=behind), want)
+    return log
 
 
 FUSED = sorted({cell for loop, *_, cell, _ in (key for key in ROWS if key[0] == "fuse")})
@@ -601,28 +621,15 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
         if cells + before + after < kernel:
             continue
         x = data((planes, lines, cells), dtype, number, "special")
-        placed = last_page[len(last_page) - x.nbytes :].view(x.dtype).reshape(x.shape)
-        placed[...] = x
         arguments = {"stride": stride, "dilation": (dilation, 1), "layout": "CHW", "count_include_pad": number % 3 > 0}
         arguments["padding"] = ((dilation * (kernel - 1) * (lines < 8),) * 2, (before, after))
         if mode != "avg":
             del arguments["count_include_pad"]
         elif dtype in ("int8", "uint8"):
             arguments |= {"dtype": (None, dtype)[number % 2], "divisor_override": (None, 2, 7, 5000)[number % 4]}
-        with np.errstate(over="ignore", invalid="ignore"):
-            got, log = way(caplog, placed, mode, kernel, **arguments)
-            want = oracle.pool(x, mode, kernel, **arguments)
-        assert agree(got, want), (cells, lines, planes, before, after)
+        log = placed_windows(caplog, last_page, x, mode, kernel, **arguments)
         went += "in one go" in log
         finished += "in one go" in log and "results are stored" not in log
-        around = np.zeros(tuple(n + 2 for n in got.shape), got.dtype)
-        inside = around[1:-1, 1:-1, 1:-1]
-        pooling.pool(placed, mode, kernel, **arguments, out=inside)
-        assert agree(inside, want)
-        inside[...] = 0
-        assert not around.view(np.uint8).any(), "cells beside the result were written"
-        behind = last_page[len(last_page) - got.nbytes :].view(got.dtype).reshape(got.shape)
-        assert agree(pooling.pool(x, mode, kernel, **arguments, out=behind), want)
     merged = mode in ("sum", "avg") or dtype in ("float32", "float64", "float16", "bfloat16", "uint8")
     assert went > 20 or not merged
     assert finished > 20 or not merged or (mode == "sum" and dtype in ("bool", "int8", "uint8")) or dtype in ("int16", "uint16")
@@ -654,35 +661,74 @@ def test_indices_of_small_windows_in_one_go(caplog, last_page, kernel, stride, d
     assert went > 20
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize(
+    "depth, stride, dilation, padding", [(1, 2, 1, 0), (2, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (5, 3, 1, 2)]
+)
+def test_indices_of_small_windows_of_volumes_in_one_go(caplog, last_page, depth, stride, dilation, padding, mode):
+    """Plane by plane, and then the winners of the planes: the first of equals, the last NaN, with planes outside the data."""
+    for number, (cells, lines, planes, kernel) in enumerate(product((3, 8, 17, 50), (4, 60), (1, 4, 9), (2, 3))):
+        if planes + 2 * padding <= dilation * (depth - 1) or dilation > planes:
+            continue
+        x = data((1, 2, planes, lines, cells), "float32", number, "special")
+        x.flat[:: 3 + number % 2] = x.flat[1]
+        x[:, number % 2, :, :, : 1 + cells // 2] = np.inf if mode == "min" else -np.inf
+        placed = last_page[len(last_page) - x.nbytes :].view(x.dtype).reshape(x.shape)
+        placed[...] = x
+        arguments = {"stride": (stride, 1 + number % 2, 1 + number // 2 % 2), "dilation": (dilation, 1, 1), "layout": FIRST}
+        arguments |= {"padding": (padding, kernel // 2, kernel // 2), "return_indices": True}
+        (got, index), log = way(caplog, placed, mode, (depth, kernel, kernel), **arguments)
+        want, place = oracle.pool(x, mode, (depth, kernel, kernel), **arguments)
+        assert agree(got, want) and (index == place).all(), (cells, lines, planes, kernel)
+        assert "from lines of cells" in log
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
 @pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
 @pytest.mark.parametrize("mode", ["max", "sum", "avg"])
 @pytest.mark.parametrize("kernel", [2, 3])
 @pytest.mark.parametrize("dtype", FUSED)
-def test_small_windows_of_many_channels_in_one_go(caplog, dtype, kernel, mode):
-    """Channels that are a vector, a few of them, and parts of one."""
+def test_small_windows_of_few_channels_in_one_go(caplog, last_page, dtype, kernel, mode):
+    """Fewer channels than a vector has, in rows that are one piece or several, finished in every form."""
     went = 0
-    many, strides = (8, 15, 16, 17, 33, 64, 65, 130), ((1, 1), (2, 2), (1, 2))
+    pieces = ((2, 3), (9, 2), (31, 2), (700, 1))
+    for number, (channels, (cells, planes), stride, lead) in enumerate(product((2, 3, 4, 5, 7, 11), pieces, (1, 2), (0, 1))):
+        after = number % kernel
+        if cells + lead + after < kernel:
+            continue
+        x = data((planes, 3 + number % 3, cells, channels), dtype, number, "special")
+        arguments = {"stride": stride, "padding": ((kernel // 2, number % 2), (lead, after))}
+        if mode == "avg":
+            arguments["count_include_pad"] = number % 3 > 0
+            if dtype in ("int8", "uint8"):
+                arguments |= {"dtype": (None, dtype)[number % 2], "divisor_override": (None, 2, 7, 5000)[number // 2 % 4]}
+        went += "in one go" in placed_windows(caplog, last_page, x, mode, kernel, **arguments)
+    assert went > 20 or (mode == "max" and dtype not in ("float16", "bfloat16", "float32", "float64", "uint8"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "sum", "avg"])
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("dtype", FUSED)
+def test_small_windows_of_many_channels_in_one_go(caplog, last_page, dtype, kernel, mode):
+    """Channels that are a vector, a few of them, parts of one, and more than are kept at a time."""
+    went = 0
+    many, strides = (8, 15, 16, 17, 33, 64, 65, 130, 1100, 4500), ((1, 1), (2, 2), (1, 2))
     for number, (channels, stride, lead) in enumerate(product(many, strides, (0, 1))):
-        x = data((2, 3 + number % 5, 2 + number % 9, channels), dtype, number, "special")
+        shape = (2, 3 + number % 5, 2 + number % 9, channels) if channels < 1000 else (1, 3, 3, channels)
+        x = data(shape, dtype, number, "special")
         arguments = {"stride": stride, "padding": ((kernel // 2, 0), (lead, number % kernel))}
-        arguments["count_include_pad"] = number % 3 > 0
         if x.shape[2] + lead + number % kernel < kernel:
             continue
-        if mode != "avg":
-            del arguments["count_include_pad"]
-        with np.errstate(over="ignore", invalid="ignore"):
-            got, log = way(caplog, x, mode, kernel, **arguments)
-            want = oracle.pool(x, mode, kernel, **arguments)
-        assert agree(got, want), (channels, x.shape, arguments)
-        went += "in one go" in log
-        around = np.zeros(tuple(n + 2 for n in got.shape), got.dtype)
-        inside = around[1:-1, 1:-1, 1:-1, 1:-1]
-        pooling.pool(x, mode, kernel, **arguments, out=inside)
-        assert agree(inside, want)
-        inside[...] = 0
-        assert not around.view(np.uint8).any(), "cells beside the result were written"
-    keyed = dtype in ("float16", "bfloat16") and mode == "max"
-    assert went > 5 or (mode == "max" and dtype not in ("float32", "float64", "uint8") and not (keyed and kernel == 2))
+        if mode == "avg":
+            arguments["count_include_pad"] = number % 3 > 0
+            if dtype in ("int8", "uint8"):
+                arguments["dtype"] = (None, dtype)[number % 2]
+        went += "in one go" in placed_windows(caplog, last_page, x, mode, kernel, **arguments)
+    assert went > 5 or (mode == "max" and dtype not in ("float16", "bfloat16", "float32", "float64", "uint8"))
 
 
 @pytest.mark.parametrize("kernel", [2, 4, 5])
