@@ -27,12 +27,14 @@ typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
 typedef struct {
     int divides, multiplies; /* sums by n; or by its reciprocal, where that is exact */
     double n, reciprocal;
-    int16_t whole, inverse;  /* what rounded quotients are made of */
+    int16_t whole, inverse;  /* what rounded quotients are made of; */
+    int shift;               /* or n is two to this power, not to that of 0 */
 } divided_t;
 
 POOLING_INLINE divided_t divided_by(double n) {
     const int16_t whole = (int16_t)(n > 0 && n <= 8192 ? n : 0);
-    divided_t by = {n != 0, power_of_two(n), n, 1 / (n != 0 ? n : 1), whole, (int16_t)(whole > 1 ? 65535 / whole : 0)};
+    divided_t by = {n != 0, power_of_two(n), n, 1 / (n != 0 ? n : 1), whole, (int16_t)(whole > 1 ? 65535 / whole : 0), 0};
+    while (whole > 1 && by.multiplies && 1 << by.shift < whole) by.shift++;
     return by;
 }
 
@@ -134,12 +136,14 @@ POOLING_INLINE void pick_runs(char* dst, const char* src, Py_ssize_t count, cons
 #define POOLING_PIECES(x, step) _mm512_inserti64x4(_mm512_castsi256_si512(POOLING_PIECE_PAIR(x, step)), \
     POOLING_PIECE_PAIR((x) + 2 * (step), step), 1)
 #define POOLING_EVERY_PIECE(x) _mm512_broadcast_i32x4(x)
+#define POOLING_BYTES(x) _mm512_loadu_si512(x)
 #define POOLING_SHUFFLED(x, which) _mm512_shuffle_epi8(x, which)
 #define POOLING_PAIRS_uint8(x) _mm512_maddubs_epi16(x, _mm512_set1_epi8(1))
 #define POOLING_PAIRS_int8(x) _mm512_maddubs_epi16(_mm512_set1_epi8(1), x)
 #else
 #define POOLING_PIECES(x, step) POOLING_PIECE_PAIR(x, step)
 #define POOLING_EVERY_PIECE(x) _mm256_broadcastsi128_si256(x)
+#define POOLING_BYTES(x) _mm256_loadu_si256((const __m256i*)(x))
 #define POOLING_SHUFFLED(x, which) _mm256_shuffle_epi8(x, which)
 #define POOLING_PAIRS_uint8(x) _mm256_maddubs_epi16(x, _mm256_set1_epi8(1))
 #define POOLING_PAIRS_int8(x) _mm256_maddubs_epi16(_mm256_set1_epi8(1), x)

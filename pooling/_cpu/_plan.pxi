@@ -95,7 +95,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.onto = job.exact and job.finish == NULL and (job.y_inner == size or job.inner == 1) and (across.kernel <= 4 or job.idempotent)
     job.onto = job.onto and job.y_axis[1] % size == 0 and job.y_axis[2] % size == 0 and across.starts == NULL
     cut(job, 1 << 60, pieces, 0.1)
-    while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > ROW:
+    while job.block[4] >= 128 and min(across.extent, across.n) * job.block[4] * size > 2 * ROW:   # shorter pieces are read slower
         job.block[4] = (job.block[4] + 1) // 2
     job.grid[4] = (job.inner + job.block[4] - 1) // job.block[4]
     job.lane = job.block[3]
