@@ -165,7 +165,8 @@ class Python(build_py):
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
         found: list[str] = super().find_data_files(package, src_dir)
-        return [name for name in found if "_mlx" in name or not name.endswith((".pyx", ".pxd", ".pxi", ".in", ".h", ".c"))]
+        sources = (".pyx", ".pxd", ".pxi", ".in", ".h", ".c")
+        return [name for name in found if Path(name).parent.name == "_mlx" or not name.endswith(sources)]
 
 
 def extension(name: str, *flags: str, source: Path | None = None, **macros: str) -> Extension:

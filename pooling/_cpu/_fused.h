@@ -104,9 +104,10 @@ POOLING_INLINE divided_t divided_by(double n) {
 #define POOLING_SATURATED_uint8(x) POOLING_PACKED(x, packus_epi16)
 #define POOLING_SATURATED_int8(x) POOLING_PACKED(x, packs_epi16)
 #endif
+/* Bytes of combined cells that are kept from window to window, three times; and of accumulators of a few channels that are made
+ * together, beside their results. All of these stay in a core's first-level cache. */
+enum { POOLING_KEPT = 4096, POOLING_FEW = 4096 };
 /* Of runs of cells that lie side by side every so manieth: how many of them 16 bytes have, and where. */
-enum { POOLING_KEPT = 4096 };   /* bytes of combined cells that are kept from window to window: three times as many stay in that cache */
-enum { POOLING_FEW = 4096 };   /* bytes of accumulators that are made together: with their results in the first-level cache */
 typedef struct { Py_ssize_t run, step, runs; __m128i bytes; } run_mask_t;
 POOLING_INLINE run_mask_t every_run(Py_ssize_t run, Py_ssize_t step) {
     run_mask_t m = {run, step, run >= 16 ? 1 : (16 - run) / step + 1, _mm_setzero_si128()};
@@ -116,7 +117,7 @@ POOLING_INLINE run_mask_t every_run(Py_ssize_t run, Py_ssize_t step) {
     memcpy(&m.bytes, which, 16);
     return m;
 }
-/* It reads and writes 16 bytes at a time, or a vector. */
+/* Those runs, one after the other. It reads and writes 16 bytes at a time, or a vector. */
 POOLING_INLINE void pick_runs(char* dst, const char* src, Py_ssize_t count, const run_mask_t* m) {
     const Py_ssize_t runs = m->runs, run = m->run, step = m->step;
     const __m128i which = m->bytes;

@@ -216,7 +216,8 @@ cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     return True
 
 
-cdef void take_planes(const Job* job, const fused_t* f, Py_ssize_t window, const char* x, int64_t* held, char* scratch) noexcept nogil:
+cdef void take_planes(const Job* job, const fused_t* f, Py_ssize_t window, const char* x, int64_t* held,
+                      char* scratch) noexcept nogil:
     """Rows of windows of several planes: each plane's, unless they are there, and of those the winners; `held`: which are."""
     cdef const Axis* deep = &job.axis[0]
     cdef Py_ssize_t start, begin, end, k, slot, each = 2 * job.part[0]

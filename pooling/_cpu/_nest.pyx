@@ -28,8 +28,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport (
-    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_MAXDIMS, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS, PyArray_EMPTY,
-    PyArray_NBYTES, PyArray_NDIM, import_array, ndarray, npy_intp
+    NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NPY_MAXDIMS, PyArray_CHKFLAGS, PyArray_DATA, PyArray_DIMS,
+    PyArray_EMPTY, PyArray_NBYTES, PyArray_NDIM, import_array, ndarray, npy_intp
 )
 
 from pooling._cpu._rows cimport (
