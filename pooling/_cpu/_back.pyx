@@ -30,8 +30,7 @@ cdef enum:
     APART = 64                # bytes between what two threads write, so that no cache line has some of both
     FEW = 16                  # inner cells, below which several windows are checked at once
     BAND = 1 << 14            # cells of a band, at least
-    ROW = 1 << 12             # bytes of a piece of a row of shares, or twice as many in one: four of them and their sum stay in a
-                              # core's first-level cache
+    ROW = 1 << 12             # bytes of a piece of a row of shares, or twice as many in one: four and their sum stay in that cache
     KEPT = 1 << 14            # bytes of rows of shares that are kept, or four rows; half as many of their sums, or one row
     LINE = 64                 # bytes of a cache line
     SUMS = 32                 # rows of cells that are made together, at most
