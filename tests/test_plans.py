@@ -733,6 +733,25 @@ def test_small_windows_of_many_channels_in_one_go(caplog, last_page, dtype, kern
     assert went > 5 or (mode == "max" and dtype not in ("float16", "bfloat16", "float32", "float64", "uint8"))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 40])
+@pytest.mark.parametrize("layout", [FIRST, LAST])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool", "int32", "float16", "bfloat16", "float32", "float64"])
+def test_averages_of_windows_without_a_cell(dtype, layout, channels):
+    """Padding on both sides of one row, which no line of a window meets: all have the divisor 0."""
+    x = data((2, channels, 1, 20) if layout == FIRST else (2, 1, 20, channels), dtype, 1, "real")
+    for result in (None, dtype if dtype != "bool" else "uint8"):
+        arguments = {
+            "padding": ((1, 1), (0, 0)),
+            "dilation": (2, 1),
+            "count_include_pad": False,
+            "layout": layout,
+            "dtype": result,
+        }
+        got = pooling.pool(x, "avg", 2, (1, 2), **arguments)
+        assert agree(got, oracle.pool(x, "avg", 2, (1, 2), **arguments))
+        assert np.isnan(got.astype(np.float64)).all() or not got.any()
+
+
 @pytest.mark.parametrize("kernel", [2, 4, 5])
 @pytest.mark.parametrize("mode", ["max", "sum"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

@@ -64,7 +64,7 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef const Axis* deep = &job.axis[0]
     cdef Py_ssize_t k, line, windows = across.out * job.inner * job.size
     cdef int number
-    cdef bint keys = not job.copied and job.size == job.cell
+    cdef bint divided, keys = not job.copied and job.size == job.cell
     cdef fuse_t* fuses = &job.fuses[0]
     job.deep = not idle(deep)
     job.prepared = job.deep or job.quotient != NULL
@@ -81,10 +81,11 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     if number < 0:
         return False
     job.straight = job.copied
+    divided = job.uniform and divisor_of(job) != 0   # 0: windows without a cell, all of them, whose average is NaN
     if job.prepared or job.form == POOLING_PARTIAL:
-        job.onto = job.exact and (job.finish == NULL or (job.divides and job.uniform))
+        job.onto = job.exact and (job.finish == NULL or (job.divides and divided))
     else:   # sums are rounded by divisors that allow it
-        job.onto = job.finish == NULL or (job.uniform and (job.form == POOLING_FINISHED or job.divides or job.round != NULL))
+        job.onto = job.finish == NULL or (divided and (job.form == POOLING_FINISHED or job.divides or job.round != NULL))
     if job.inner > 1:
         job.onto = job.onto and job.y_inner == job.result
     if job.inner * job.size < job.vector:
