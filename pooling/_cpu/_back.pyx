@@ -23,6 +23,9 @@ from pooling._cpu._rows cimport along_t, check_t, down_t, match_t, quotient_t, s
 cdef extern from "_build.h":
     void CHECK "POOLING_CHECK"(bint fact) noexcept nogil
 
+cdef extern from "_cells.h":
+    void prefetch(const char*) noexcept nogil
+
 
 cdef enum:
     GROUP = 1 << 10           # indices that are checked, and then scattered, while they are in a core's first-level cache
@@ -471,10 +474,6 @@ cdef void add_down(const Share* s, const spread_t* row, const char** made, char*
                 for m in range(k):
                     made[j + m * s.step] = sums + (j + m * s.step) * s.pitch
             j += k * s.step
-
-
-cdef extern from "_cells.h":
-    void prefetch(const char*) noexcept nogil
 
 
 cdef inline void call(const char* place, Py_ssize_t bytes_) noexcept nogil:

@@ -531,8 +531,9 @@ cdef class Packed:
             return self.pool(x, out)
         cdef Plan plan = self.plan
         if plan is None or not (plan.brief or self.number == self.threads()):
-            self.number = self.threads()
-            self.plan = plan = self.planned(x, *results)
+            number = self.threads()
+            plan = self.planned(x, *results)
+            self.plan, self.number = plan, number   # together: no other caller is to take one plan for another's threads
         if len(results) > 1:
             plan.run(x, results[0], results[1])
         else:
