@@ -49,7 +49,7 @@ def table(name: str) -> ModuleType:
 
 
 def row_loops() -> str:
-    """The source of _rows.pyx: one template in five parts, filled with exactly the combinations that a call can reach."""
+    """The source of _rows.pyx: one template in six parts, filled with exactly the combinations that a call can reach."""
     modes, dtypes = table("_modes"), table("_dtypes")
     rows = dtypes.DTYPES
     asked = [None, *(name for name in rows if name != "bool")]
@@ -101,7 +101,7 @@ def row_loops() -> str:
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
     scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
     return Tempita.sub(
-        "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in ("_rows", "_fused", "_takes", "_cells", "_gradients")),
+        "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in ("_rows", "_fused", "_takes", "_cells", "_gradients", "_shares")),
         combines=modes.COMBINES,
         wholes=("float32", "float64"),  # what networks pool to one cell: for all types it would be a third of the code
         fuses=[

@@ -785,19 +785,36 @@ def test_small_windows_of_volumes_in_one_go(caplog, dtype, mode):
     assert went > 20 or (dtype == "uint8" and mode != "max")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
 @pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
-@pytest.mark.parametrize("mode", ["sum", "avg"])
-@pytest.mark.parametrize("kernel, padding", [(2, 0), (2, 1), (3, 1), (3, (1, 2))])
+@pytest.mark.parametrize("layout", ["CHW", "HWC", "CW"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((1, 0), (0, 1)), ((0, 1), (1, 2)), ((2, 1), (1, 0))])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
-def test_gradients_in_one_go(monkeypatch, dtype, kernel, padding, mode):
-    """At stride 1 the shares are summed as small windows are, and by nothing else."""
-    monkeypatch.setattr(pooling._cpu._back, "share", None)
-    for number, (cells, lines) in enumerate(product((3, 8, 15, 16, 17, 40, 130), (3, 6, 90))):
-        x = data((3, lines, cells), dtype, number, "real")
-        g = data(pooling.output_shape(x.shape, kernel, 1, padding, layout="CHW"), dtype, number + 1, "special")
-        with np.errstate(over="ignore", invalid="ignore"):
-            got = pooling.pool_backward(g, x, mode, kernel, 1, padding, layout="CHW")
-            assert agree(got, oracle.pool_backward(g, x, mode, kernel, 1, padding, layout="CHW")), (cells, lines)
+def test_gradients_in_one_go(monkeypatch, last_page, dtype, padding, kernel, stride, layout):
+    """Shares of small windows become rows of cells by whole vectors: of gradients up to the array's last one and no further, in
+    bands of rows and of planes, divided and not."""
+    went, share = [], pooling._cpu._back.share
+    monkeypatch.setattr(pooling._cpu._back, "share", lambda *told: went.append(share(*told)))
+    lengths = (3, 8, 15, 16, 17, 33, 40, 130) if "H" in layout else (3, 8, 16, 40, 130, 5000)
+    for number, (cells, lines) in enumerate(product(lengths, (3, 6, 25) if "H" in layout else (1,))):
+        sizes = {"C": (3, 20)[number % 2] if layout[0] == "C" else (32, 35)[number % 2], "H": lines, "W": cells}
+        arguments = {"kernel": kernel, "stride": stride, "layout": layout}
+        arguments["padding"] = tuple((min(before, kernel - 1), min(after, kernel - 1)) for before, after in padding[3 - len(layout) :])
+        x = np.zeros([sizes[axis] for axis in layout], numpy_dtype(dtype))
+        shape = pooling.output_shape(x.shape, **arguments)
+        for mode in ("sum", "avg"):
+            if mode == "avg":
+                arguments |= {"divisor_override": (None, 4, 7)[number % 3]}
+            g = data(shape, dtype, number + 1, "special" if number % 4 else "real")
+            placed = last_page[len(last_page) - g.nbytes :].view(g.dtype).reshape(g.shape)
+            placed[...] = g
+            with np.errstate(over="ignore", invalid="ignore"):
+                got = pooling.pool_backward(placed, x, mode, **arguments)
+                want = oracle.pool_backward(g, x, mode, **arguments)
+            assert agree(got, want), (cells, lines, mode)
+    assert all(went) and len(went) >= 12
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")

@@ -354,18 +354,13 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         grad[...] = 0
         return grad
     axes, divisor, uniform = _axes(geometry, reduction)
-    if uniform and all(axis.stride == 1 and axis.kernel <= 3 and not axis.shares for axis in geometry.axes):
-        # The windows that cover a cell are small ones again.
-        plan = _sharing(layout, geometry, types.cell, divisor if divides else 1, get_num_threads(), _memory(g), _memory(grad))
-        if plan.in_one_go:
-            plan.run(g, grad)
-            return grad
     if all(_few(axis) for axis in geometry.axes):
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
         sums = ROWS["down", accumulate], ROWS["along", accumulate]
         loops = ROWS["quotient", types.cell, accumulate], *sums, ROWS["store", accumulate, types.cell]
-        size = DTYPES[accumulate].size
-        _back.share(loops, axes, covers, view(layout, grad, g), grad, g, size, divides, divisor, uniform, get_num_threads())
+        whole, vector, size = ROWS.get(("shared", types.cell), ()), ROWS.get("vector", 0), DTYPES[accumulate].size
+        places, threads = view(layout, grad, g), get_num_threads()
+        _back.share(loops, whole, vector, axes, covers, places, grad, g, size, divides, divisor, uniform, threads)
         return grad
     if divides:
         divisors: Any = np.int64(reduction.divisor or 1)
@@ -375,15 +370,6 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         g = g.astype(accumulate) / np.asarray(divisors).astype(accumulate)
     reduce(g, layout, geometry.transposed(), SUM, Types(cell(g), accumulate, accumulate, types.cell), grad)
     return grad
-
-
-@lru_cache(maxsize=64)
-def _sharing(layout: Layout, geometry: Geometry, name: str, divisor: int, threads: int, g: Memory, grad: Memory) -> _nest.Plan:
-    """The plan of a gradient as the sum of shares over the windows that cover each cell."""
-    accumulate = DTYPES[name].sum
-    loops = _loops(SUM, Types(name, accumulate, accumulate, name))
-    axes, quotient = _axes(geometry.transposed(), SUM)[0], ROWS["quotient", name, accumulate] if divisor != 1 else 0
-    return _nest.Plan(loops, axes, view_of(layout, (g, grad, grad)), 0, 0.0, divisor, True, threads, quotient)
 
 
 def _few(axis: Axis) -> bool:

@@ -23,6 +23,8 @@ def scatter(
 ) -> bool: ...
 def share(
     loops: tuple[int, ...],
+    whole: tuple[int, ...],
+    vector: int,
     axes: list[Row],
     covers: list[tuple[array[int], array[int]] | None],
     view: View,
@@ -33,4 +35,4 @@ def share(
     divisor: int,
     uniform: bool,
     threads: int,
-) -> None: ...
+) -> bool: ...

@@ -10,6 +10,7 @@ decides): rows of shares are divided once, kept while they are needed, added dow
 """
 
 from cython.parallel cimport prange, threadid
+from libc.math cimport frexp
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
@@ -17,7 +18,7 @@ from numpy cimport PyArray_DATA, PyArray_ITEMSIZE, ndarray
 
 from pooling._cpu._nest cimport OUTERS, THREADED, Axis, lay
 from pooling._cpu._rows cimport BY_DEPTH, BY_FEW, BY_ROWS, BY_SPAN, EXACT, MARGIN, SINGLY, TAPS
-from pooling._cpu._rows cimport along_t, check_t, down_t, match_t, quotient_t, scatter_t, spread_t, store_t, windows_t
+from pooling._cpu._rows cimport along_t, check_t, down_t, match_t, quotient_t, scatter_t, shared_t, shares_t, spread_t, store_t, windows_t
 
 
 cdef extern from "_build.h":
@@ -37,6 +38,7 @@ cdef enum:
     KEPT = 1 << 14            # bytes of rows of shares that are kept, or four rows; half as many of their sums, or one row
     LINE = 64                 # bytes of a cache line
     SUMS = 32                 # rows of cells that are made together, at most
+    LONG = 1 << 16            # bytes of a row of shares, of which four are kept where rows are made in one go, at most
 
 
 # ---- scatter -------------------------------------------------------------------------------------------------
@@ -409,6 +411,14 @@ cdef struct Share:
     Py_ssize_t together                     # rows of cells that are made together
     Py_ssize_t kept                         # rows of shares that are kept, a power of two above three
     Py_ssize_t step                         # rows of cells whose windows are one row further down
+    # Where rows of cells are made in one go, else NULL: how, from new shares, and from those that were kept; from how many rows
+    # of new ones; what these are multiplied or divided by; and planes of one item.
+    shared_t shared[2]
+    Py_ssize_t taps, planes
+    double by
+
+
+ctypedef void (*block_t)(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil
 
 
 cdef Py_ssize_t covering(const Axis* axis, int64_t cell, int64_t* first) noexcept nogil:
@@ -482,6 +492,115 @@ cdef inline void call(const char* place, Py_ssize_t bytes_) noexcept nogil:
     while k < bytes_:
         prefetch(place + k)
         k += LINE
+
+
+cdef bint in_one_go(Share* s, loops, Py_ssize_t vector) except -1:
+    """Whether windows are small, slide and lie dense, so that whole rows of cells are made in one go; and what it takes."""
+    cdef const Axis* down = &s.axis[1]
+    cdef const Axis* across = &s.axis[2]
+    cdef Py_ssize_t outer = s.outers - 1, at
+    cdef int power
+    if not loops or (s.divides and not s.uniform) or s.axis[0].n > 1 or s.axis[0].out > 1 or s.firsts[2] != NULL:
+        return False
+    if not 2 <= across.kernel <= 3 or across.stride > 2 or not 0 <= across.before <= 1 or across.dilation > 1:
+        return False
+    if (down.n > 1 or down.out > 1) and (
+            down.starts != NULL or down.kernel != across.kernel or down.stride != across.stride or down.dilation > 1):
+        return False
+    if s.inner > 1 and (s.inner * s.sum < vector or s.grad_inner != s.size or s.g_inner != s.size):
+        return False
+    if (across.n > 1 and s.grad_axis[2] != s.inner * s.size) or (across.out > 1 and s.g_axis[2] != s.inner * s.size):
+        return False
+    if (down.out > 1 and s.g_axis[1] < 0) or (s.outer[outer] > 1 and s.g_outer[outer] < 0):
+        return False
+    if max(across.n, across.out) * s.inner * s.sum > LONG:
+        return False
+    at = 6 * (4 * (across.kernel - 2) + 2 * across.before + across.stride - 1) + (3 if s.inner > 1 else 0)
+    s.by = <double> s.divisor if s.divides else 1
+    s.shared[1] = <shared_t> <size_t> loops[at + 2]
+    if frexp(s.by, &power) == 0.5:   # the same number, rounded once like the quotient
+        s.by = 1 / s.by
+    else:
+        at += 1
+    s.shared[0] = <shared_t> <size_t> loops[at]
+    s.taps = across.kernel - across.stride + 1
+    return True
+
+
+cdef void share_rows(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
+    """A band of the rows of some planes."""
+    cdef const int64_t* firsts = s.firsts[1]
+    cdef const int64_t* covers = s.covers[1]
+    cdef shares_t row
+    cdef char* grad = s.grad
+    cdef char* to
+    cdef const char* g = s.g
+    cdef const char* safe      # behind which rows are read as copies
+    cdef const char* whole     # and written as such
+    cdef const char* fresh
+    cdef const char* zeros = scratch + 4 * s.pitch
+    cdef char* spare = scratch + 6 * s.pitch   # of a row of windows, and of cells
+    cdef char* exactly = scratch + 7 * s.pitch
+    cdef const char* divisor = scratch + 8 * s.pitch if s.divides else NULL
+    cdef const char* x[3]
+    cdef Py_ssize_t k, r = item % s.grid[0], outer = s.outers - 1, plane, planes, start, stop, h, count, last, done, taps
+    cdef Py_ssize_t pitch = s.pitch, stride = s.axis[2].stride, line = s.g_axis[1], drow = s.grad_axis[1]
+    cdef Py_ssize_t wide = s.axis[2].out * s.inner * s.size, cells = s.axis[2].n * s.inner * s.size
+    cdef bint between, anew, exact
+    item //= s.grid[0]
+    plane = item % s.grid[1] * s.planes
+    item //= s.grid[1]
+    planes = min(s.planes, s.outer[outer] - plane)
+    grad += plane * s.grad_outer[outer]
+    g += plane * s.g_outer[outer]
+    for k in range(outer - 1, -1, -1):
+        grad += item % s.outer[k] * s.grad_outer[k]
+        g += item % s.outer[k] * s.g_outer[k]
+        item //= s.outer[k]
+    start, stop = r * s.rows, min((r + 1) * s.rows, s.axis[1].n)
+    grad += start * drow
+    row.cells, row.windows, row.inner, row.line, row.drow = s.axis[2].n, s.axis[2].out, s.inner, line, drow
+    row.by = s.by
+    row.ring, row.apart, row.inside = scratch, pitch, scratch + 5 * pitch
+    between = s.grad_outer[outer] == (stop - start) * drow and drow == cells   # nothing lies there
+    safe = g + (planes - 1) * s.g_outer[outer] + (s.axis[1].out - 1) * line - APART
+    whole = grad + (stop - start) * drow - cells - 2 * APART
+    if between:
+        whole += (planes - 1) * s.grad_outer[outer]
+    for plane in range(planes):
+        to, h, done = grad, start, 0
+        while h < stop:
+            last, count = firsts[h] + covers[h] - 1, 1
+            anew = covers[h] > 0 and last >= done
+            taps = s.taps if anew else s.taps - 1 if stride == 1 else 1
+            done = max(done, firsts[h])
+            while done < last:   # a band begins
+                s.quotient(scratch + (done & 3) * pitch, 0, g + done * line, 0, s.g_axis[2], s.g_inner, 1, s.axis[2].out, s.inner,
+                           divisor, 0, 0)
+                done += 1
+            for k in range(3):
+                x[k] = scratch + ((last - taps + 1 + k) & 3) * pitch if taps - k <= covers[h] else zeros
+            fresh = g + last * line
+            exact = s.inner == 1 and (drow != cells or <const char*> to > whole)
+            if anew and fresh > safe and s.inner == 1:
+                fresh = <const char*> memcpy(spare, fresh, wide)
+            elif anew and not exact and (stride == 1 or stride * last - s.axis[1].before == h):
+                count = min(stop - h, stride * (s.axis[1].out - last))
+                if s.inner == 1:
+                    count = min(count, (whole - to) // drow + 1)
+                    if line > 0:
+                        count = min(count, stride * ((safe - fresh) // line + 1))
+            if anew:
+                done = last + (count + stride - 1) // stride
+            s.shared[not anew](exactly if exact else to, x, fresh, &row, count, last)
+            if exact:
+                memcpy(to, exactly, cells)
+            to += count * drow
+            h += count
+        g += s.g_outer[outer]
+        grad += s.grad_outer[outer]
+        if not between:
+            whole += s.grad_outer[outer]
 
 
 cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept nogil:
@@ -580,11 +699,65 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             h += group
 
 
-def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides, int64_t divisor,
-          bint uniform, Py_ssize_t threads):
-    """Fills grad: each cell the sum of g / divisor over the windows that cover it, of which there are three at most on an axis.
+cdef Py_ssize_t lay_rows(Share* s, Py_ssize_t outers, Py_ssize_t threads) noexcept:
+    """Bands of rows of some planes; the bytes of row buffers of a thread."""
+    cdef Py_ssize_t pieces = 1 if threads == 1 else max(1, 4 * threads // outers), planes = s.outer[s.outers - 1]
+    s.planes = (planes + pieces - 1) // pieces
+    s.grid[1] = (planes + s.planes - 1) // s.planes
+    pieces = (pieces + s.grid[1] - 1) // s.grid[1]
+    s.rows = (s.axis[1].n + pieces - 1) // pieces
+    s.grid[0] = (s.axis[1].n + s.rows - 1) // s.rows
+    s.pitch = (max(s.axis[2].n, s.axis[2].out) * s.inner * s.sum + 3 * APART) // APART * APART
+    return 8 * s.pitch + APART
 
-    loops: addresses of quotient, down, along and store; covers: per axis the ranges of windows over its cells, where adaptive.
+
+cdef Py_ssize_t lay_blocks(Share* s, Py_ssize_t items, Py_ssize_t threads) noexcept:
+    """Bands of a plane, some of their cells, some of their inner cells; the bytes of row buffers of a thread."""
+    cdef Py_ssize_t reach, each
+    s.block = min(s.inner, ROW // s.sum)
+    s.cells = s.axis[2].n if s.axis[2].n * s.block * s.sum <= 2 * ROW else max(1, ROW // (s.block * s.sum))
+    s.grid[1], s.grid[2] = (s.axis[2].n + s.cells - 1) // s.cells, (s.inner + s.block - 1) // s.block
+    items *= s.grid[1] * s.grid[2]
+    s.grid[0] = 1 if threads == 1 else min(s.axis[1].n, max(1, 4 * threads // items))
+    s.rows = (s.axis[1].n + s.grid[0] - 1) // s.grid[0]
+    s.grid[0] = (s.axis[1].n + s.rows - 1) // s.rows
+    if s.firsts[2] != NULL:
+        reach = s.axis[2].out if s.cells == s.axis[2].n else min(s.axis[2].out, 3 * s.cells)
+    else:
+        reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
+    s.capacity = reach * s.block
+    s.step = s.axis[1].stride if s.axis[1].starts == NULL else 1
+    s.margin = (MARGIN * s.block * s.sum + APART - 1) // APART * APART
+    s.pitch = (s.capacity * s.sum + APART - 1) // APART * APART + s.margin
+    s.kept = 4
+    while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
+        s.kept *= 2
+    s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
+    each = (s.cells * s.block + reach + 1) * s.sum + (1 + s.kept + s.together) * s.pitch + s.margin
+    return (each + 3 * APART - 1) // APART * APART
+
+
+cdef void begin_share(const Share* s, char* scratch) noexcept nogil:
+    """What a thread's row buffers hold before its first item."""
+    cdef Py_ssize_t k
+    if s.shared[0] == NULL:
+        (<int64_t*> scratch)[0] = -1
+        return
+    memset(scratch, 0, 8 * s.pitch + APART)
+    memset(scratch + 5 * s.pitch, 0xff, s.axis[2].out * s.inner * s.sum)
+    if s.sum == sizeof(float):
+        (<float*> (scratch + 8 * s.pitch))[0] = <float> s.divisor
+    else:
+        (<double*> (scratch + 8 * s.pitch))[0] = <double> s.divisor
+
+
+def share(loops, whole, Py_ssize_t vector, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize_t wide, bint divides,
+          int64_t divisor, bint uniform, Py_ssize_t threads):
+    """Fills grad: each cell the sum of g / divisor over the windows that cover it, of which there are three at most on an axis.
+    Whether rows were made in one go.
+
+    loops: addresses of quotient, down, along and store; whole: of those that make rows in one go, of vectors of so many bytes,
+    where the machine has any; covers: per axis the ranges of windows over its cells, where adaptive.
     """
     cdef Share s
     cdef Py_ssize_t k, item, items = 1, each, reach
@@ -592,6 +765,7 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
     cdef char* scratch
     cdef int64_t* tables
     cdef const int64_t[:] firsts, counts
+    cdef block_t block = share_block
     s.quotient, s.down = <quotient_t> <size_t> loops[0], <down_t> <size_t> loops[1]
     s.along, s.store = <along_t> <size_t> loops[2], <store_t> <size_t> loops[3]
     s.grad, s.g, s.size, s.sum = <char*> PyArray_DATA(grad), <char*> PyArray_DATA(g), PyArray_ITEMSIZE(grad), wide
@@ -620,28 +794,14 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
             reach += 2 * s.axis[k].n
     if items * s.axis[0].n * s.axis[1].n * s.axis[2].n * s.inner < THREADED:
         threads = 1
-    s.block = min(s.inner, ROW // wide)
-    s.cells = s.axis[2].n if s.axis[2].n * s.block * wide <= 2 * ROW else max(1, ROW // (s.block * wide))
-    s.grid[1], s.grid[2] = (s.axis[2].n + s.cells - 1) // s.cells, (s.inner + s.block - 1) // s.block
-    items *= s.grid[1] * s.grid[2]
-    s.grid[0] = 1 if threads == 1 else min(s.axis[1].n, max(1, 4 * threads // items))
-    s.rows = (s.axis[1].n + s.grid[0] - 1) // s.grid[0]
-    s.grid[0] = (s.axis[1].n + s.rows - 1) // s.rows
-    items *= s.grid[0]
-    if s.firsts[2] != NULL:
-        reach = s.axis[2].out if s.cells == s.axis[2].n else min(s.axis[2].out, 3 * s.cells)
+    s.shared[0] = NULL
+    if in_one_go(&s, whole, vector):
+        block = share_rows
+        each = lay_rows(&s, items // s.outer[s.outers - 1], threads)
+        items = items // s.outer[s.outers - 1] * s.grid[0] * s.grid[1]
     else:
-        reach = min(s.axis[2].out, s.cells // s.axis[2].stride + 4)
-    s.capacity = reach * s.block
-    s.step = s.axis[1].stride if covers[1] is None else 1
-    s.margin = (MARGIN * s.block * wide + APART - 1) // APART * APART
-    s.pitch = (s.capacity * wide + APART - 1) // APART * APART + s.margin
-    s.kept = 4
-    while 2 * s.kept * s.pitch <= KEPT and s.kept < s.axis[1].out:
-        s.kept *= 2
-    s.together = max(1, min(SUMS, KEPT // 2 // s.pitch))
-    each = (s.cells * s.block + reach + 1) * wide + (1 + s.kept + s.together) * s.pitch + s.margin
-    each = (each + 3 * APART - 1) // APART * APART
+        each = lay_blocks(&s, items, threads)
+        items *= s.grid[0] * s.grid[1] * s.grid[2]
     threads = max(1, min(threads, items))
     memory = <char*> malloc(threads * each + APART)
     if memory == NULL:
@@ -649,13 +809,14 @@ def share(loops, list axes, list covers, view, ndarray grad, ndarray g, Py_ssize
         raise MemoryError(f"{threads * each} bytes of row buffers")
     scratch = memory + (APART - <size_t> memory % APART)
     for item in range(threads):
-        (<int64_t*> (scratch + item * each))[0] = -1
+        begin_share(&s, scratch + item * each)
     with nogil:
         if threads == 1:
             for item in range(items):
-                share_block(&s, item, scratch)
+                block(&s, item, scratch)
         else:
             for item in prange(items, schedule="static", num_threads=threads):
-                share_block(&s, item, scratch + threadid() * each)
+                block(&s, item, scratch + threadid() * each)
     free(tables)
     free(memory)
+    return s.shared[0] != NULL

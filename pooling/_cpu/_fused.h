@@ -20,6 +20,16 @@ typedef struct {
     Py_ssize_t wide, apart;                 /* each of so many bytes, and so many from one to the next */
     Py_ssize_t beside;                      /* bytes from a value to its index */
 } fused_t;
+/* What the loops of gradients are told: rows of cells, each the sum of the shares of the windows that cover it. */
+typedef struct {
+    Py_ssize_t cells, windows, inner;   /* of a row; of each cell and window */
+    Py_ssize_t line, drow;              /* bytes from row to row: of windows, and of cells */
+    double by;                          /* shares are products, or quotients, */
+    char* ring;                         /* four rows of them, */
+    Py_ssize_t apart;                   /* so many bytes from one to the next */
+    const char* inside;                 /* a row of ones, for as many windows, and then zeros */
+} shares_t;
+typedef void (*shared_loop)(char* dst, const char* const* x, const char* g, const shares_t*, Py_ssize_t count, Py_ssize_t last);
 /* What is written: accumulators, or results: of avg in float32 or their own type, or in the cells' own narrow type. */
 enum { POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED };
 typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
@@ -205,6 +215,24 @@ POOLING_INLINE __m128i beside(Py_ssize_t run) {
         }                                                                                                       \
         *even = __builtin_shuffle(first, second, left);                                                         \
         *odd = __builtin_shuffle(first, second, right);                                                         \
+    }                                                                                                           \
+    /* Two vectors' cells by turns, as two vectors. */                                                          \
+    POOLING_INLINE void mixed_##NAME(line_##NAME* a, line_##NAME* b) {                                          \
+        enum { lanes = lanes_##NAME, side = 16 / sizeof(T), few = side / 2 };                                   \
+        move_##NAME low, high, left, right;                                                                     \
+        line_##NAME first, second;                                                                              \
+        int j;                                                                                                  \
+        _Pragma("GCC unroll 64")                                                                                \
+        for (j = 0; j < lanes; j++) {                                                                           \
+            low[j] = (KEY)(POOLING_VECTOR == 64 ? j / 2 + j % 2 * lanes : j / side * side + j % side / 2 + j % 2 * lanes); \
+            high[j] = (KEY)(low[j] + (POOLING_VECTOR == 64 ? lanes / 2 : few));                                 \
+            left[j] = (KEY)(j < lanes / 2 ? j : j + lanes / 2);                                                 \
+            right[j] = (KEY)(left[j] + lanes / 2);                                                              \
+        }                                                                                                       \
+        first = __builtin_shuffle(*a, *b, low);                                                                 \
+        second = __builtin_shuffle(*a, *b, high);                                                               \
+        *a = POOLING_VECTOR == 64 ? first : __builtin_shuffle(first, second, left);                             \
+        *b = POOLING_VECTOR == 64 ? second : __builtin_shuffle(first, second, right);                           \
     }                                                                                                           \
     /* The first cells of a vector, and others behind them. */                                                  \
     POOLING_INLINE line_##NAME ended_##NAME(line_##NAME a, line_##NAME b, Py_ssize_t cells) {                   \

@@ -45,11 +45,11 @@ cdef fused_t told(const Job* job, const Tile* t, char* none) noexcept nogil:
     cdef fused_t f
     f.none, f.identity = none, <const char*> &job.identity
     if down.before > 0 or (down.out - 1) * down.stride - down.before + down.extent > down.n:
-        repeat(none, <const char*> (&job.identity if job.prepared else &job.neutral), job.size if job.prepared else job.cell,
+        repeat(none, <const char*> (&job.identity if job.deep else &job.neutral), job.size if job.deep else job.cell,
                job.axis[2].n * job.inner + 3 * 64)
     f.windows, f.cells, f.lines, f.inner = t[2].outs, job.axis[2].n, down.n, job.inner
     f.stride, f.dilation, f.pitch, f.line = down.stride, down.dilation, job.x_outer[job.outers - 1], job.x_axis[1]
-    f.wide = job.axis[2].n * job.inner * (job.size if job.prepared else job.cell)
+    f.wide = job.axis[2].n * job.inner * (job.size if job.deep else job.cell)
     f.apart = f.wide + 3 * 64
     f.ahead = down.stride * f.line
     if f.ahead > 0:
@@ -67,22 +67,21 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef bint divided, keys = not job.copied and job.size == job.cell
     cdef fuse_t* fuses = &job.fuses[0]
     job.deep = not idle(deep)
-    job.prepared = job.deep or job.quotient != NULL
-    if job.prepared:
+    if job.deep:
         fuses = &job.plains[0]
     if fuses[0] == NULL or job.i != NULL:
         return False
-    if job.inner > 1 and (job.x_inner != job.cell or job.quotient != NULL):
+    if job.inner > 1 and job.x_inner != job.cell:
         return False
-    if job.deep and (not job.copied or job.quotient != NULL or deep.kernel > 3 or deep.spacing > 1 or deep.sparse
-                     or deep.starts != NULL or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
+    if job.deep and (not job.copied or deep.kernel > 3 or deep.spacing > 1 or deep.sparse or deep.starts != NULL
+                     or job.x_axis[0] % job.size or job.x_axis[1] % job.size):
         return False
     number = small(job)
     if number < 0:
         return False
     job.straight = job.copied
     divided = job.uniform and divisor_of(job) != 0   # 0: windows without a cell, all of them, whose average is NaN
-    if job.prepared or job.form == POOLING_PARTIAL:
+    if job.deep or job.form == POOLING_PARTIAL:
         job.onto = job.exact and (job.finish == NULL or (job.divides and divided))
     else:   # sums are rounded by divisors that allow it
         job.onto = job.finish == NULL or (divided and (job.form == POOLING_FINISHED or job.divides or job.round != NULL))
@@ -97,14 +96,14 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.slab = job.block[2]
     job.group = job.block[0]
     line = across.n * job.inner * job.size
-    if not job.onto or job.prepared:   # as many as have both their lines and their windows in a core's first-level cache
-        while job.slab > 1 and (windows * job.slab > LANE or (job.prepared and line * lines_of(down, job.slab) > LANE)):
+    if not job.onto or job.deep:   # as many as have both their lines and their windows in a core's first-level cache
+        while job.slab > 1 and (windows * job.slab > LANE or (job.deep and line * lines_of(down, job.slab) > LANE)):
             job.slab = (job.slab + 1) // 2
-        k = max(windows * job.slab, line * lines_of(down, job.slab) if job.prepared else 0)
+        k = max(windows * job.slab, line * lines_of(down, job.slab) if job.deep else 0)
         job.group = min(job.group, max(1, LANE // k)) if job.slab == job.block[2] else 1
     job.capacity = job.group * job.slab * across.out if not job.onto else 1
     # Beside that a line, and copies of three where as many accumulators have room twice.
-    k = job.group * lines_of(down, job.slab) * across.n if job.prepared else 3 * (across.n + 3 * 64) // 2
+    k = job.group * lines_of(down, job.slab) * across.n if job.deep else 3 * (across.n + 3 * 64) // 2
     job.capacity = max(job.capacity, k)
     job.capacity = job.capacity * job.inner + 3 * 64
     job.capacity = (job.capacity + 63) & ~63
@@ -123,27 +122,12 @@ cdef inline double divisor_of(const Job* job) noexcept nogil:
     return single if job.finished == sizeof(float) else wide
 
 
-cdef void prepare(const Job* job, const char* x, Py_ssize_t window, Py_ssize_t low, Py_ssize_t lines, char* dst) noexcept nogil:
-    """Lines of a plane: each divided, or combined down D."""
-    cdef Cells to = NONE
-    cdef Py_ssize_t cells = job.axis[2].n
-    to.value = dst
-    if job.deep:
-        combine_rows(job, window, x + low * job.x_axis[1], lines, cells, job.inner, to, NONE)
-    else:
-        x += window * job.x_axis[0] + low * job.x_axis[1]
-        if job.x_axis[1] == cells * job.x_axis[2]:
-            cells, lines = cells * lines, 1
-        job.quotient(dst, cells * job.inner * job.size, x, job.x_axis[1], job.x_axis[2], job.cell, lines, cells, job.inner,
-                     <const char*> &job.divisor, 0, 0)
-
-
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to the result, or to a buffer, and finished and stored from there."""
     cdef Py_ssize_t g, d, h, i, j, k, low, high, last = job.outers - 1
     cdef fused_t f = told(job, t, scratch + job.capacity * job.size)
     cdef Tile part[3]
-    cdef Cells buffer = NONE
+    cdef Cells buffer = NONE, lines = NONE
     cdef char* target
     cdef const char* source
     cdef const Axis* down = &job.axis[1]
@@ -151,12 +135,12 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     f.form, f.size = job.form if job.onto else POOLING_PARTIAL, job.result if job.onto else job.size
     f.divisor = divisor_of(job) if job.onto and job.finish != NULL else 0
     f.spare = scratch + 2 * job.capacity * job.size
-    CHECK(job.prepared or job.inner * job.size >= job.vector or 3 * f.apart <= 2 * job.capacity * job.size)
+    CHECK(job.deep or job.inner * job.size >= job.vector or 3 * f.apart <= 2 * job.capacity * job.size)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[0].outs = 1
-    if job.prepared:
+    if job.deep:
         f.line, f.ahead = f.cells * job.inner * job.size, 0
-    f.step = job.inner * (job.size if job.prepared else job.cell)
+    f.step = job.inner * (job.size if job.deep else job.cell)
     for d in range(t[0].outs):
         part[0].first = t[0].first + d
         for i in range((batch + job.group - 1) // job.group):
@@ -174,14 +158,15 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                 if job.onto:
                     f.dense = f.drow == job.y_axis[1]
                     f.dpitch, f.drow, f.dstep = job.y_outer[last], job.y_axis[1], job.y_axis[2]
-                if job.prepared:   # what is read behind them is of no use, and no harm
+                if job.deep:   # what is read behind them is of no use, and no harm
                     low, high = max(0, f.first), min(f.lines, f.first + (f.rows - 1) * f.stride + down.extent)
                     f.pitch, f.end = (high - low) * f.line, scratch + 3 * job.capacity * job.size
                     CHECK(f.planes * f.pitch + 3 * 64 * job.size <= job.capacity * job.size)
                     source = scratch + 2 * job.capacity * job.size
-                    for k in range(f.planes):
-                        prepare(job, x + (g + k) * job.x_outer[last], part[0].first, low, high - low,
-                                <char*> source + k * f.pitch)
+                    for k in range(f.planes):   # lines, combined down D
+                        lines.value = <char*> source + k * f.pitch
+                        combine_rows(job, part[0].first, x + (g + k) * job.x_outer[last] + low * job.x_axis[1], high - low, f.cells,
+                                     job.inner, lines, NONE)
                     source -= low * f.line
                 job.fuse(target if job.onto else buffer.value, source, &f)
                 if not job.onto:
@@ -195,7 +180,7 @@ cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef const Axis* across = &job.axis[2]
     cdef Py_ssize_t width = (across.out + ROUND) & ~ROUND, line = across.n * job.size + 3 * 64, row, k
     cdef int number = small(job)
-    job.prepared, job.deep = False, not idle(deep)
+    job.deep = not idle(deep)
     if job.takes[0] == NULL or number < 0 or job.inner > 1 or not job.copied:
         return False
     if job.deep and (deep.kernel > SOME_PLANES or deep.spacing > 1 or deep.sparse or deep.starts != NULL):

@@ -34,7 +34,7 @@ from numpy cimport (
 
 from pooling._cpu._rows cimport (
     POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t,
-    place_t, put_cells_t, put_t, quotient_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
+    place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
 )
 
 from pooling._dtypes import DTYPES
@@ -104,8 +104,6 @@ cdef struct Job:
     fuse_t takes[8]
     Py_ssize_t vector          # bytes of the machine's
     int form                   # what those loops can make of accumulators, POOLING_...
-    bint prepared              # from lines of accumulators
-    quotient_t quotient        # divides the cells before they are combined; or NULL
     finish_t finish
     finish_t round             # finish and store in one, for divisors up to ROUNDED
     store_t store
@@ -375,11 +373,8 @@ cdef class Plan:
     cdef list axes             # keeps the arrays of the axes alive
 
     def __init__(self, Loops loops, list axes, view, Py_ssize_t index, double p, int64_t divisor, bint uniform,
-                 Py_ssize_t threads, size_t quotient=0):
-        """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0.
-
-        quotient: the address of the loop that divides cells by the divisor before they are combined, where `in_one_go` is true.
-        """
+                 Py_ssize_t threads):
+        """axes: (Axis, ranges, divisors) of D, H and W; view: a View of x, y, i; index: bytes of an index in i, or 0."""
         cdef Job* job = &self.job
         cdef Py_ssize_t k, work = 1
         self.axes, self.items = axes, 1
@@ -389,7 +384,7 @@ cdef class Plan:
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))
         memcpy(job.plains, loops.plains, sizeof(job.plains))
         memcpy(job.takes, loops.takes, sizeof(job.takes))
-        job.quotient, job.vector, job.form = <quotient_t> quotient, loops.vector, loops.form
+        job.vector, job.form = loops.vector, loops.form
         job.merge, job.round, job.cell, job.result = loops.merge, loops.round, loops.cell, loops.result
         job.copied, job.exact, job.indexed, job.p, job.uniform = loops.copied, loops.exact, loops.indexed, p, uniform
         if job.finished == sizeof(float):
@@ -424,11 +419,6 @@ cdef class Plan:
         if job.chosen:
             job.scratch = job.capacity
         job.scratch = (job.scratch + 63) & ~63
-
-    @property
-    def in_one_go(self):
-        """Whether H and W are combined without a buffer between them."""
-        return self.job.fuse != NULL
 
     def words(self):
         """How it will be done, for the log."""

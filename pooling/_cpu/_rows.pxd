@@ -55,6 +55,12 @@ cdef extern from "_fused.h":
         const char* identity
         char* spare
         Py_ssize_t wide, apart, beside
+    ctypedef struct shares_t:
+        Py_ssize_t cells, windows, inner, line, drow
+        double by
+        char* ring
+        Py_ssize_t apart
+        const char* inside
     int POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED
 
 cdef extern from "_chosen.h":
@@ -133,6 +139,10 @@ ctypedef void (*down_t)(char* dst, Py_ssize_t dst_pitch, const char* x, const ch
                         Py_ssize_t rows, Py_ssize_t n) noexcept nogil
 # Rows of cells, `step` bytes apart, each from the sum of the rows of windows that cover it, between margins of zeros.
 ctypedef void (*along_t)(char* dst, Py_ssize_t step, const char** sums, Py_ssize_t rows, const spread_t*) noexcept nogil
+# Rows of cells, each the sum of the shares of small windows that cover it: x are the rows of shares that the first one adds. The
+# last of these, number `last`, and those of the rows of cells below, are made from g, and kept.
+ctypedef void (*shared_t)(char* dst, const char* const* x, const char* g, const shares_t*, Py_ssize_t count,
+                          Py_ssize_t last) noexcept nogil
 # Windows with the distances of their cells, tap by tap in the order of the indices.
 ctypedef void (*take_t)(char* dst, char* index, const char* src, const taps_t*) noexcept nogil
 # Rows of dense distances to indices, and rows of dense cells, `size` bytes each, to the result.
