@@ -134,7 +134,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.kept = 0
         job.straight, job.onto, job.swept = straight, onto, False
         return False
-    job.ahead = job.x_axis[1] * down.stride if down.out > 1 else job.x_axis[2] if job.inner > 1 else 0
+    job.ahead = job.x_axis[1] * down.stride if down.out > 1 else 0
     if job.ahead:
         job.ahead *= max(1, AHEAD // (job.ahead if job.ahead > 0 else -job.ahead))
     return True
