@@ -35,16 +35,17 @@ enum { POOLING_PARTIAL, POOLING_FINISHED, POOLING_NARROWED };
 typedef void (*fuse_loop)(char* dst, const char* src, const fused_t*);
 
 typedef struct {
-    int divides, multiplies; /* sums by n; or by its reciprocal, where that is exact */
+    int divides;             /* sums are divided by n; or multiplied by its reciprocal, where that is exact, or by 1 */
     double n, reciprocal;
     int16_t whole, inverse;  /* what rounded quotients are made of; */
     int shift;               /* or n is two to this power, not to that of 0 */
 } divided_t;
 
-POOLING_INLINE divided_t divided_by(double n) {
+/* Of 0: they are not divided. It is a call, so that loops keep what it found, and do not find it again. */
+POOLING_OPAQUE divided_t divided_by(double n) {
     const int16_t whole = (int16_t)(n > 0 && n <= 8192 ? n : 0);
-    divided_t by = {n != 0, power_of_two(n), n, 1 / (n != 0 ? n : 1), whole, (int16_t)(whole > 1 ? 65535 / whole : 0), 0};
-    while (whole > 1 && by.multiplies && 1 << by.shift < whole) by.shift++;
+    divided_t by = {n != 0 && !power_of_two(n), n, n != 0 ? 1 / n : 1, whole, (int16_t)(whole > 1 ? 65535 / whole : 0), 0};
+    while (whole > 1 && !by.divides && 1 << by.shift < whole) by.shift++;
     return by;
 }
 
