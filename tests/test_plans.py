@@ -801,7 +801,7 @@ def test_gradients_in_one_go(monkeypatch, last_page, dtype, padding, kernel, str
     for number, (cells, lines) in enumerate(product(lengths, (3, 6, 25) if "H" in layout else (1,))):
         sizes = {"C": (3, 20)[number % 2] if layout[0] == "C" else (32, 35)[number % 2], "H": lines, "W": cells}
         arguments = {"kernel": kernel, "stride": stride, "layout": layout}
-        arguments["padding"] = tuple((min(before, kernel - 1), min(after, kernel - 1)) for before, after in padding[3 - len(layout) :])
+        arguments["padding"] = tuple(tuple(np.minimum(pair, kernel - 1).tolist()) for pair in padding[3 - len(layout) :])
         x = np.zeros([sizes[axis] for axis in layout], numpy_dtype(dtype))
         shape = pooling.output_shape(x.shape, **arguments)
         for mode in ("sum", "avg"):

@@ -358,9 +358,10 @@ def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Re
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
         sums = ROWS["down", accumulate], ROWS["along", accumulate]
         loops = ROWS["quotient", types.cell, accumulate], *sums, ROWS["store", accumulate, types.cell]
-        whole, vector, size = ROWS.get(("shared", types.cell), ()), ROWS.get("vector", 0), DTYPES[accumulate].size
+        whole: Any = ROWS.get(("shared", types.cell), ())
+        size = DTYPES[accumulate].size
         places, threads = view(layout, grad, g), get_num_threads()
-        _back.share(loops, whole, vector, axes, covers, places, grad, g, size, divides, divisor, uniform, threads)
+        _back.share(loops, whole, ROWS["vector",], axes, covers, places, grad, g, size, divides, divisor, uniform, threads)
         return grad
     if divides:
         divisors: Any = np.int64(reduction.divisor or 1)

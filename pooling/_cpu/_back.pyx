@@ -6,7 +6,8 @@ windows have a few cells, and their channels lie dense, each of these cells take
 cells that its next windows can reach are set to zero just before; where sums are wider than the result's cells, they are made
 in a band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
-decides): rows of shares are divided once, kept while they are needed, added down, and then along the row, in runs of rows.
+decides): rows of shares are divided once, kept while they are needed, added down, and then along the row, in runs of rows; or,
+of small windows that slide and lie dense, all of that in one go, a vector at a time (_shares.pyx.in).
 """
 
 from cython.parallel cimport prange, threadid
@@ -567,7 +568,7 @@ cdef void share_rows(const Share* s, Py_ssize_t item, char* scratch) noexcept no
     whole = grad + (stop - start) * drow - cells - 2 * APART
     if between:
         whole += (planes - 1) * s.grad_outer[outer]
-    for plane in range(planes):
+    for _ in range(planes):
         to, h, done = grad, start, 0
         while h < stop:
             last, count = firsts[h] + covers[h] - 1, 1
@@ -739,7 +740,6 @@ cdef Py_ssize_t lay_blocks(Share* s, Py_ssize_t items, Py_ssize_t threads) noexc
 
 cdef void begin_share(const Share* s, char* scratch) noexcept nogil:
     """What a thread's row buffers hold before its first item."""
-    cdef Py_ssize_t k
     if s.shared[0] == NULL:
         (<int64_t*> scratch)[0] = -1
         return

@@ -313,7 +313,7 @@ cdef class Loops:
         elif small and types.finish == types.result == "float32":
             self.form = POOLING_FINISHED
         self.cell, self.finished, self.result = [DTYPES[name].size for name in (types.cell, types.finish, types.result)]
-        self.size, self.idempotent, self.vector = len(identity), idempotent, rows["vector"]
+        self.size, self.idempotent, self.vector = len(identity), idempotent, rows["vector",]
         self.identity = self.neutral = 0
         memcpy(&self.identity, <const char*> identity, len(identity))
         memcpy(&self.neutral, <const char*> neutral, len(neutral))
