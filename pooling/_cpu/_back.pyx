@@ -539,7 +539,7 @@ cdef void share_rows(const Share* s, Py_ssize_t item, char* scratch) noexcept no
     cdef const char* safe      # behind which rows are read as copies
     cdef const char* whole     # and written as such
     cdef const char* fresh
-    cdef const char* zeros = scratch + 4 * s.pitch
+    cdef char* zeros = scratch + 4 * s.pitch
     cdef char* spare = scratch + 6 * s.pitch   # of a row of windows, and of cells
     cdef char* exactly = scratch + 7 * s.pitch
     cdef const char* divisor = scratch + 8 * s.pitch if s.divides else NULL

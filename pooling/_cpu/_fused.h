@@ -41,6 +41,9 @@ typedef struct {
     int shift;               /* or n is two to this power, not to that of 0 */
 } divided_t;
 
+/* Lines are read as whole vectors, whose cells move between the vectors: where two of them make one in an instruction or two. */
+#if defined(__GNUC__) && !defined(__clang__) && POOLING_VECTOR >= 32
+#define POOLING_FUSES 1
 /* Of 0: they are not divided. It is a call, so that loops keep what it found, and do not find it again. */
 POOLING_OPAQUE divided_t divided_by(double n) {
     const int16_t whole = (int16_t)(n > 0 && n <= 8192 ? n : 0);
@@ -48,10 +51,6 @@ POOLING_OPAQUE divided_t divided_by(double n) {
     while (whole > 1 && !by.divides && 1 << by.shift < whole) by.shift++;
     return by;
 }
-
-/* Lines are read as whole vectors, whose cells move between the vectors: where two of them make one in an instruction or two. */
-#if defined(__GNUC__) && !defined(__clang__) && POOLING_VECTOR >= 32
-#define POOLING_FUSES 1
 #define POOLING_ALL(T, x) ((T){0} + (x))
 /* b > a ? b : a is what the instruction does, with a where one is NaN: b != b ? b : that. As an expression it becomes more. */
 #if POOLING_VECTOR == 64
