@@ -1,8 +1,9 @@
 """`python -m bench compare`: ours beside every library that pools, and beside a memcpy of the same bytes, on the CPU.
 
 Each library has a process and the same number of threads (see workers.py). A question is first asked of all: who answers as
-we do is timed, in turn (A B C A B C ...), with a pause before each burst of calls: the median of a burst, the median over the
-rounds. What cannot be timed has a sentence in its place. contract.py says what the figures must be.
+we do is timed, in turn (A B C A B C ...), each burst of calls after the last one's threads have gone to sleep, and a pause: the
+median of a burst, the median over the rounds. What cannot be timed has a sentence in its place. contract.py says what the
+figures must be.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 MARKERS = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
 COMMAND = "python -m bench compare --write"
-PAUSE, BURST = 0.01, 0.02  # seconds: before a burst, so that the last one's threads have gone to sleep; and of a burst
+PAUSE, BURST = 0.01, 0.02  # seconds: before a burst; and of a burst
 SPENT = 1.0  # seconds of bursts for one column of one row
 
 

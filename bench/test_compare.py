@@ -8,6 +8,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
@@ -192,6 +194,26 @@ def test_agreement(part, mode):
             workers.compare(question, want.astype("float64"), near)
     else:
         workers.compare(question, want.astype("float64"), np.where(want == 0, want, near))
+
+
+@pytest.mark.parametrize("spinning, patience, asleep", [(0.0, 60, True), (0.3, 60, True), (float("inf"), 0.05, False)])
+def test_a_worker_answers_when_its_threads_have_gone_to_sleep(monkeypatch, spinning, patience, asleep):
+    """Libraries keep threads spinning for more work, in the way of the next one; and some for so long that nobody waits."""
+    monkeypatch.setattr(workers, "SPINNING", patience)
+    threads, done = [], threading.Event()
+
+    def spin(end):
+        while time.monotonic() < end and not done.is_set():
+            pass
+
+    def run():
+        threads.append(threading.Thread(target=spin, args=[time.monotonic() + spinning]))
+        threads[0].start()
+
+    workers.Subject(lambda *told: (run, None), 2).burst(Question(PROBLEMS["vgg"]), "", 1)
+    assert threads[0].is_alive() is not asleep
+    done.set()
+    threads[0].join()
 
 
 @pytest.mark.parametrize("dtype", [*SMALL_TYPES, "int32", "float32", "float64"])

@@ -25,6 +25,7 @@ from problems import Array, Question
 from rivals import Library
 
 ONCE = 0.5  # seconds: a longer call is measured once
+SPINNING, GLANCE = 1.0, 0.005  # seconds: how long threads are waited for that spin for more work, and looked at
 PATIENCE = 120.0  # seconds for all but a first call: imports, preparing, comparing
 KNOBS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POOLING_NUM_THREADS", "NPROC")
 
@@ -139,7 +140,19 @@ class Subject:
 
     def burst(self, question: Question, way: str, calls: int) -> float:
         run, _ = self.made(question, way)
-        return median(timed(run)[0] for _ in range(calls))
+        seconds = median(timed(run)[0] for _ in range(calls))
+        rest()
+        return seconds
+
+
+def rest() -> None:
+    """Returns when no thread of this process works or spins any more, or after a second: the next library wants all cores."""
+    end = time.monotonic() + SPINNING
+    while time.monotonic() < end:
+        before = time.process_time()
+        time.sleep(GLANCE)
+        if time.process_time() - before < GLANCE / 10:
+            return
 
 
 def timed(run: Any) -> tuple[float, Any]:
