@@ -743,7 +743,7 @@ cdef void begin_share(const Share* s, char* scratch) noexcept nogil:
     if s.shared[0] == NULL:
         (<int64_t*> scratch)[0] = -1
         return
-    memset(scratch, 0, 8 * s.pitch + APART)
+    memset(scratch + 4 * s.pitch, 0, 2 * s.pitch)   # what lies behind rows of shares is of no use, and no harm
     memset(scratch + 5 * s.pitch, 0xff, s.axis[2].out * s.inner * s.sum)
     if s.sum == sizeof(float):
         (<float*> (scratch + 8 * s.pitch))[0] = <float> s.divisor
