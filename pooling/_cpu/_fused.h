@@ -51,6 +51,12 @@ POOLING_OPAQUE divided_t divided_by(double n) {
     while (whole > 1 && !by.divides && 1 << by.shift < whole) by.shift++;
     return by;
 }
+/* Where it is known to, sums are rounded by a shift. */
+POOLING_INLINE fused_t rounded_by(const fused_t* told, int shifts) {
+    fused_t own = *told;
+    if (shifts) own.form = POOLING_NARROWED;
+    return own;
+}
 #define POOLING_ALL(T, x) ((T){0} + (x))
 /* b > a ? b : a is what the instruction does, with a where one is NaN: b != b ? b : that. As an expression it becomes more. */
 #if POOLING_VECTOR == 64
@@ -170,6 +176,15 @@ POOLING_INLINE __m128i beside(Py_ssize_t run) {
         const Py_ssize_t at = j / 2 / run * 2 * run + j / 2 % run + j % 2 * run;
         which[j] = (char)(at < 16 ? at : -1);
     }
+    memcpy(&bytes, which, 16);
+    return bytes;
+}
+/* The first bytes of either half of 16, one behind the other. */
+POOLING_INLINE __m128i side_by_side(Py_ssize_t each) {
+    char which[16];
+    __m128i bytes;
+    int j;
+    for (j = 0; j < 16; j++) which[j] = (char)(j < each ? j : j < 2 * each ? 8 + j - each : -1);
     memcpy(&bytes, which, 16);
     return bytes;
 }
