@@ -135,7 +135,9 @@ cdef bint in_one_go(Share* s, loops, Py_ssize_t vector) except -1:
     if max(across.n, across.out) * s.inner * s.sum > LONG:
         return False
     at = 6 * (4 * (across.kernel - 2) + 2 * across.before + across.stride - 1) + (3 if s.inner > 1 else 0)
-    s.by = <double> s.divisor if s.divides else 1
+    s.by = 1
+    if s.divides:   # rounded once, to the type that divides
+        s.by = <float> s.divisor if s.sum == sizeof(float) else <double> s.divisor
     s.shared[1] = <shared_t> <size_t> loops[at + 2]
     if frexp(s.by, &power) == 0.5:   # the same number, rounded once like the quotient
         s.by = 1 / s.by
@@ -192,6 +194,7 @@ cdef void share_rows(const Share* s, Py_ssize_t item, char* scratch) noexcept no
             last, count = firsts[h] + covers[h] - 1, 1
             anew = covers[h] > 0 and last >= done
             taps = s.taps if anew else s.taps - 1 if stride == 1 else 1
+            CHECK(covers[h] <= taps)
             done = max(done, firsts[h])
             while done < last:   # a band begins
                 s.quotient(scratch + (done & 3) * pitch, 0, g + done * line, 0, s.g_axis[2], s.g_inner, 1, s.axis[2].out, s.inner,
