@@ -1,9 +1,9 @@
 """`python -m bench compare`: ours beside every library that pools, and beside a memcpy of the same bytes, on the CPU.
 
 Each library has a process and the same number of threads (see workers.py). A question is first asked of all: who answers as
-we do is timed, in turn (A B C A B C ...), each burst of calls after the last one's threads have gone to sleep, and a pause: the
-median of a burst, the median over the rounds. What cannot be timed has a sentence in its place. contract.py says what the
-figures must be.
+we do is timed, in turn (A B C A B C ...), each burst of calls after the last one's threads have gone to sleep, a pause, and
+calls that only wake its own: the median of a burst, the median over the rounds. What cannot be timed has a sentence in its
+place. contract.py says what the figures must be.
 """
 
 from __future__ import annotations

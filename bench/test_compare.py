@@ -216,6 +216,21 @@ def test_a_worker_answers_when_its_threads_have_gone_to_sleep(monkeypatch, spinn
     threads[0].join()
 
 
+def test_calls_are_timed_when_the_threads_are_awake(monkeypatch):
+    """The first calls after a sleep may have one core for all threads."""
+    monkeypatch.setattr(workers, "WARM", 0.2)
+    first = []
+
+    def run():
+        first.append(time.monotonic())
+        time.sleep(0.05 if time.monotonic() < first[0] + 0.1 else 0)
+
+    subject = workers.Subject(lambda *told: (run, None), 2)
+    assert subject.burst(Question(PROBLEMS["vgg"]), "", 3) < 0.05 and len(first) > 5
+    first.clear()
+    assert subject.burst(Question(PROBLEMS["vgg"]), "", 1) >= 0.05 and len(first) == 1, "a long call is made once"
+
+
 @pytest.mark.parametrize("dtype", [*SMALL_TYPES, "int32", "float32", "float64"])
 def test_maxima_of_neighbours_differ(dtype):
     """No library has a choice between equal cells, as far as the type allows; averages are of exact sums."""

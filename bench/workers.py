@@ -25,6 +25,7 @@ from problems import Array, Question
 from rivals import Library
 
 ONCE = 0.5  # seconds: a longer call is measured once
+WARM = 0.03  # seconds of calls before those of a burst: threads that have slept may share a core until the scheduler parts them
 SPINNING, GLANCE = 1.0, 0.005  # seconds: how long threads are waited for that spin for more work, and looked at
 PATIENCE = 120.0  # seconds for all but a first call: imports, preparing, comparing
 KNOBS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POOLING_NUM_THREADS", "NPROC")
@@ -50,7 +51,7 @@ class Worker:
         return self.burst(question, way, 1) if seconds < self.limit / 3 else seconds  # the first may have compiled
 
     def burst(self, question: Question, way: str, calls: int) -> float:
-        """The median of so many calls, in seconds."""
+        """The median of so many calls, in seconds; several are warmed up."""
         seconds: float = self._ask(PATIENCE, "burst", question, way, calls)
         return seconds
 
@@ -140,6 +141,9 @@ class Subject:
 
     def burst(self, question: Question, way: str, calls: int) -> float:
         run, _ = self.made(question, way)
+        end = time.monotonic() + WARM
+        while calls > 1 and time.monotonic() < end:
+            run()
         seconds = median(timed(run)[0] for _ in range(calls))
         rest()
         return seconds
