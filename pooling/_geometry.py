@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ParamSpec, TypeVar
@@ -76,6 +76,11 @@ class Axis:
     def extent(self) -> int:
         """The effective kernel: the distance from a window's first tap to its last, plus one."""
         return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether every window is one cell, in order."""
+        return self.kernel == self.stride == self.spacing == 1 and self.before == self.after == 0 and not self.shares
 
     def transposed(self) -> Axis:
         """The windows, over the outputs of this axis, that cover each of its cells: the way back of a sum."""
@@ -152,6 +157,10 @@ class Geometry:
     def plane(self) -> int:
         """The cells of one plane: every index is below it."""
         return math.prod(self.sizes)
+
+    def without(self, idle: Sequence[bool]) -> Geometry:
+        """The other axes."""
+        return Geometry(tuple(axis for axis, is_idle in zip(self.axes, idle, strict=True) if not is_idle))
 
     def transposed(self) -> Geometry:
         """The geometry of the gradient: windows over the outputs that cover each cell."""

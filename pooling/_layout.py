@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,14 @@ class Layout:
         for i, size in zip(self.pooled, sizes, strict=True):
             result[i] = size
         return tuple(result)
+
+    def carrying(self, idle: Sequence[bool]) -> Layout:
+        """The layout that carries some of the pooled axes, whose letters it has in lower case."""
+        letters, moved = list(self.letters), [i for i, is_idle in zip(self.pooled, idle, strict=True) if is_idle]
+        for i in moved:
+            letters[i] = letters[i].lower()
+        pooled = tuple(i for i in self.pooled if i not in moved)
+        return Layout("".join(letters), pooled, tuple(sorted((*self.carried, *moved))))
 
     @staticmethod
     @lru_cache(maxsize=256)

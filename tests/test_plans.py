@@ -19,7 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 import pooling
 from pooling._cpu._isa import ROWS, usable
 from pooling._dtypes import DTYPES, Types, narrowed, numpy_dtype, types_of
-from pooling.testing import agree, data, oracle
+from pooling._modes import MODES
+from pooling.testing import agree, data, lp_bound, oracle, within
 
 FIRST, LAST = "channels_first", "channels_last"
 
@@ -766,6 +767,29 @@ def test_planes_of_a_volume_for_several_threads(dtype, mode, kernel):
             assert agree(got, np.stack([pooling.pool(x[:, d], mode, kernel, (2, 1)) for d in range(2)], 1)), number
     finally:
         pooling.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", ["NCDHW", "NDHWC", "DNHCW", "WHDC"])
+@pytest.mark.parametrize("idle", [idle for idle in product((False, True), repeat=3) if any(idle)])
+def test_axes_whose_windows_have_one_cell(caplog, idle, layout, mode):
+    """They are carried: the planes of D for windows of H and W, a row's cells for windows of D."""
+    carried = "D" if idle[0] else "HW" if idle[1:] == (True, True) else "W" if idle[2] else ""
+    letters = "".join(letter.lower() if letter in carried else letter for letter in layout)
+    shape = [{"N": 2, "C": 3, "D": 5, "H": 6, "W": 7}[letter] for letter in layout]
+    for number, (kernel, stride, pad) in enumerate(((2, 2, (0, 0)), (3, 1, (1, 1)), (4, 2, (2, 1)))):
+        x = data(shape, "float32", number, "special")
+        arguments = {"kernel": [1 if i else kernel for i in idle], "stride": [1 if i else stride for i in idle], "layout": layout}
+        arguments |= {"padding": [(0, 0) if i else pad for i in idle]} | ({"p": 3} if mode == "lp" else {})
+        for view in (x, x[::-1], np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 0)), 0, -1)):
+            got, log = way(caplog, view, mode, **arguments)
+            want = oracle.pool(view, mode, **arguments)
+            assert within(got, want, lp_bound(want, 3, 64)) if mode == "lp" else agree(got, want)
+            assert f"layout {letters}:" in log or all(idle)  # one plan serves all of these
+            if mode in ("max", "min"):
+                want = oracle.pool(view, mode, **arguments, return_indices=True)
+                both = pooling.pool(view, mode, **arguments, return_indices=True)
+                assert agree(both[0], want[0]) and np.array_equal(both[1], want[1])
 
 
 @pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")

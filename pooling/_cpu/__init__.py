@@ -190,19 +190,33 @@ def _memory(array: Array) -> Memory:
 
 @lru_cache(maxsize=1024)
 def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
-    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few."""
+    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few.
+
+    Axes of a volume whose windows are one cell, in order, are carried: D, or else W, and H beside it.
+    """
+    idle = [len(geometry.axes) == 3 and axis.idle for axis in geometry.axes]
+    if idle[0]:
+        idle[1:] = False, False
+    elif not idle[-1]:
+        idle[1:-1] = [False] * (len(idle) - 2)
 
     def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
-        axes, divisor, uniform = _axes(geometry, reduction)
+        some = any(idle) and not i  # an index counts the cells of all pooled axes
+        own = layout.carrying(idle) if some else layout
+        axes, divisor, uniform = _axes(geometry.without(idle) if some else geometry, reduction)
         kinds = narrowed(types, prod(min(axis.kernel, axis.n) for axis in geometry.axes))
         # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
         short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
         loops = _loops(reduction, kinds, ("uint32" if short else "uint64") if i else "")
         index = i[0][2] if i else 0
-        plan = _nest.Plan(loops, axes, view_of(layout, (x, y, *(i or (y,)))), index, reduction.p, divisor, uniform, threads)
+        arrays = view_of(own, (x, y, *(i or (y,))))
+        if some and idle[1:] == [True, True]:  # D takes the place of H, for the ways that take whole rows
+            cell = tuple([arrays.inner[0] * size for size in arrays.inner[1:]])
+            axes, arrays = [*axes[1:], axes[0]], arrays._replace(pooled=[*arrays.pooled[1:], cell])
+        plan = _nest.Plan(loops, axes, arrays, index, reduction.p, divisor, uniform, threads)
         if "logging" in sys.modules:  # who wants to read it has imported it
             log = sys.modules["logging"].getLogger("pooling")
-            what = reduction.row.name, types.cell, x[0], layout.letters
+            what = reduction.row.name, types.cell, x[0], own.letters
             log.debug("%s of %s cells of shape %s, layout %s: %s", *what, plan.words())
         return plan
 
