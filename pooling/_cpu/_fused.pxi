@@ -3,6 +3,7 @@
 
 cdef enum:
     FAR = 1 << 13   # bytes by which lines are asked for before they are read, at least
+    SMALL = 1 << 10   # bytes of planes that are taken together out of their order
     SOME_PLANES = 8   # that windows with indices have along D, at most
     ROUND = 15      # rows of windows with indices are rounded up to as many more: whole vectors
 
@@ -100,7 +101,8 @@ cdef bint plan_fused(Job* job, Py_ssize_t pieces) noexcept nogil:
         while job.slab > 1 and (windows * job.slab > LANE or (job.deep and line * lines_of(down, job.slab) > LANE)):
             job.slab = (job.slab + 1) // 2
         k = max(windows * job.slab, line * lines_of(down, job.slab) if job.deep else 0)
-        job.group = min(job.group, max(1, LANE // k)) if job.slab == job.block[2] else 1
+        # The planes of D follow one another in memory, and are read as they do: but that many calls for little cost more.
+        job.group = min(job.group, max(1, (SMALL if job.deep else LANE) // k)) if job.slab == job.block[2] else 1
     job.capacity = job.group * job.slab * across.out if not job.onto else 1
     # Beside that a line, and copies of three where as many accumulators have room twice.
     k = job.group * lines_of(down, job.slab) * across.n if job.deep else 3 * (across.n + 3 * 64) // 2
@@ -124,13 +126,14 @@ cdef inline double divisor_of(const Job* job) noexcept nogil:
 
 cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ssize_t batch, char* scratch) noexcept nogil:
     """Some planes, and rows of them, at a time: to the result, or to a buffer, and finished and stored from there."""
-    cdef Py_ssize_t g, d, h, i, j, k, low, high, last = job.outers - 1
+    cdef Py_ssize_t g, d, h, i, j, k, low, high, soon, last = job.outers - 1, slabs = (t[1].outs + job.slab - 1) // job.slab
     cdef fused_t f = told(job, t, scratch + job.capacity * job.size)
     cdef Tile part[3]
     cdef Cells buffer = NONE, lines = NONE
     cdef char* target
     cdef const char* source
     cdef const Axis* down = &job.axis[1]
+    cdef const Axis* deep = &job.axis[0]
     buffer.value = scratch
     f.form, f.size = job.form if job.onto else POOLING_PARTIAL, job.result if job.onto else job.size
     f.divisor = divisor_of(job) if job.onto and job.finish != NULL else 0
@@ -141,18 +144,18 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
     if job.deep:
         f.line, f.ahead = f.cells * job.inner * job.size, 0
     f.step = job.inner * (job.size if job.deep else job.cell)
-    for d in range(t[0].outs):
-        part[0].first = t[0].first + d
-        for i in range((batch + job.group - 1) // job.group):
-            g = i * job.group
-            f.planes = min(job.group, batch - g)
-            source = x + g * job.x_outer[last] + part[0].first * job.x_axis[0]
-            f.end = source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.cells * job.inner * job.cell
-            for j in range((t[1].outs + job.slab - 1) // job.slab):
+    for i in range((batch + job.group - 1) // job.group):
+        g = i * job.group
+        f.planes = min(job.group, batch - g)
+        for d in range(t[0].outs):   # what windows of D share is still in the cache
+            part[0].first = t[0].first + d
+            for j in range(slabs):
                 h = j * job.slab
                 part[1].first, part[1].outs = t[1].first + h, min(job.slab, t[1].outs - h)
                 f.rows, f.first = part[1].outs, part[1].first * f.stride - down.before
+                source = x + g * job.x_outer[last] + part[0].first * job.x_axis[0]
                 target = y + g * job.y_outer[last] + d * job.y_axis[0] + h * job.y_axis[1]
+                f.end = source + (batch - g - 1) * f.pitch + (f.lines - 1) * f.line + f.cells * job.inner * job.cell
                 f.dstep = job.inner * f.size
                 f.dpitch, f.drow, f.dense = f.rows * f.windows * f.dstep, f.windows * f.dstep, True
                 if job.onto:
@@ -162,12 +165,17 @@ cdef void run_fused(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                     low, high = max(0, f.first), min(f.lines, f.first + (f.rows - 1) * f.stride + down.extent)
                     f.pitch, f.end = (high - low) * f.line, scratch + 3 * job.capacity * job.size
                     CHECK(f.planes * f.pitch + 3 * 64 * job.size <= job.capacity * job.size)
+                    soon = (job.slab if j + 1 < slabs else -h) * f.stride * job.x_axis[1]
+                    if j + 1 == slabs:
+                        soon += deep.stride * job.x_axis[0]
                     source = scratch + 2 * job.capacity * job.size
                     for k in range(f.planes):   # lines, combined down D
                         lines.value = <char*> source + k * f.pitch
                         combine_rows(job, part[0].first, x + (g + k) * job.x_outer[last] + low * job.x_axis[1], high - low, f.cells,
-                                     job.inner, lines, NONE)
+                                     job.inner, lines, NONE, soon)
                     source -= low * f.line
+                    k = part[0].first * deep.stride - deep.before + max(0, deep.kernel - deep.stride)
+                    f.ahead = (x + g * job.x_outer[last] + k * job.x_axis[0] + soon) - source if f.planes == 1 else 0
                 job.fuse(target if job.onto else buffer.value, source, &f)
                 if not job.onto:
                     store_block(job, part, target, NULL, f.planes, job.y_outer[last], 0, job.inner, buffer,

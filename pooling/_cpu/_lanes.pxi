@@ -106,14 +106,16 @@ cdef void pick_rows(const Job* job, const Tile* t, const Rows* rows, Py_ssize_t 
 
 
 cdef void combine_rows(const Job* job, Py_ssize_t o, const char* x, Py_ssize_t count, Py_ssize_t cells, Py_ssize_t inner,
-                       Cells dst, Cells spare) noexcept nogil:
-    """Some rows of window o of D, from those of its planes."""
+                       Cells dst, Cells spare, Py_ssize_t ahead) noexcept nogil:
+    """Some rows of window o of D, from those of its planes; `ahead`: bytes to those that come next."""
     cdef Walk walk = walks(count, cells, inner)
     cdef Rows planes
     planes.first, planes.count, planes.apart, planes.base = NONE, job.axis[0].n, 1, 0
     planes.first.value = <char*> x
     planes.row, planes.pitch, planes.step = job.x_axis[0] // job.size, job.x_axis[1] // job.size, job.x_axis[2] // job.size
-    walk.ahead, walk.fresh = AHEAD, job.axis[0].stride
+    walk.ahead, walk.fresh = ahead, 1
+    if 0 < ahead < AHEAD:
+        walk.ahead *= max(1, AHEAD // ahead)
     if count > 0:
         gathered(job, &job.axis[0], o, &planes, &walk, dst, spare)
 
@@ -190,7 +192,7 @@ cdef void run_lanes(const Job* job, const Tile* t, const char* x, char* y, Py_ss
                         for o in range(some if high > low else 0):
                             if job.deep:
                                 combine_rows(job, part[0].first + o, source + low * job.x_axis[1], high - low, cells, inner,
-                                             at(job, buffers[1], o * rows.pitch), buffers[2])
+                                             at(job, buffers[1], o * rows.pitch), buffers[2], job.axis[0].stride * job.x_axis[0])
                             else:
                                 load_rows(job, source + o * job.x_outer[last] + low * job.x_axis[1],
                                           buffers[1].value + o * rows.pitch * job.size, high - low, cells, inner)

@@ -57,7 +57,7 @@ cdef enum:
     FUSED = 1 << 17           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
-    SWEPT = 1 << 9            # bytes of a row from which on three calls for each are little
+    SWEPT = 1 << 10           # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
     AHEAD = 1 << 12           # bytes by which memory is asked for before it is read, at least

@@ -22,7 +22,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
     cdef Py_ssize_t width = t[2].total * inner, outs = t[1].outs, first = t[1].first, j, o
     cdef Py_ssize_t low = max(0, first - down.before), middle = min(first - down.before + down.kernel, down.n) - 1
     cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
-    cdef Cells back = kept, ahead = at(job, kept, down.kernel * length), row
+    cdef Cells back = kept, ahead = at(job, kept, down.kernel * length), row, dst
     cdef Walk walk = walks(1, cells, inner), flat
     walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 1
     CHECK(outs <= down.kernel and (down.kernel + 1) * length * job.size <= job.kept and 2 * width <= job.capacity)
@@ -37,11 +37,16 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
             row = swept(job, rows, source, cells, inner, j, buffers[2])
             job.pick(&walk, ahead, row, NONE, ahead if j > middle + 1 else NONE)
         part[1].first = first + o
-        pad_rows(job, buffers[0], 1, width, lead, length)
+        dst = at(job, buffers[0], lead)
+        if job.alone:
+            dst.value = target + o * job.y_axis[1]
+        else:
+            pad_rows(job, buffers[0], 1, width, lead, length)
         flat = walks(1, 1, length)
-        job.pick(&flat, at(job, buffers[0], lead), at(job, back, (max(first - down.before + o, 0) - low) * length),
+        job.pick(&flat, dst, at(job, back, (max(first - down.before + o, 0) - low) * length),
                  NONE if j <= middle or middle == down.n - 1 else ahead, NONE)
-        finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
+        if not job.alone:
+            finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
 cdef enum:
