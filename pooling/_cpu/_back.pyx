@@ -26,7 +26,7 @@ cdef extern from "_build.h":
     void CHECK "POOLING_CHECK"(bint fact) noexcept nogil
 
 cdef extern from "_cells.h":
-    void prefetch(const char*) noexcept nogil
+    void prefetch_all(const char*, Py_ssize_t) noexcept nogil
 
 
 cdef enum:

@@ -47,6 +47,16 @@ POOLING_INLINE void prefetch(const char* place) {
     (void)place;
 }
 
+/* All of so many bytes. A compiler takes a function of calls ahead for one that does nothing, but for the empty statement. */
+POOLING_INLINE void prefetch_all(const char* place, Py_ssize_t bytes) {
+#ifdef __GNUC__
+    Py_ssize_t k;
+    for (k = 0; k < bytes; k += 64) prefetch(place + k);
+    __asm__ volatile("");
+#endif
+    (void)place; (void)bytes;
+}
+
 enum { POOLING_SIDE = 16 }; /* rows, and cells of a row, of a plane that is combined at once */
 
 /* The bytes of the machine's vectors; every_second_BITS: of two vectors of such cells the even ones, or (from = 1) the odd ones. */

@@ -42,6 +42,9 @@ from pooling._dtypes import DTYPES
 import_array()
 
 
+cdef extern from "_cells.h":
+    void prefetch_all(const char*, Py_ssize_t) noexcept nogil
+
 cdef extern from "_build.h":
     void CHECK "POOLING_CHECK"(bint fact) noexcept nogil
     const char* COMPILER "POOLING_COMPILER"

@@ -105,14 +105,6 @@ cdef void add_down(const Share* s, const spread_t* row, const char** made, char*
             j += k * s.step
 
 
-cdef inline void call(const char* place, Py_ssize_t bytes_) noexcept nogil:
-    """Asks for memory that will be read or written soon."""
-    cdef Py_ssize_t k = 0
-    while k < bytes_:
-        prefetch(place + k)
-        k += LINE
-
-
 cdef bint in_one_go(Share* s, loops, Py_ssize_t vector) except -1:
     """Whether windows are small, slide and lie dense, so that whole rows of cells are made in one go; and what it takes."""
     cdef const Axis* down = &s.axis[1]
@@ -310,9 +302,9 @@ cdef void share_block(const Share* s, Py_ssize_t item, char* scratch) noexcept n
             if dense:
                 for j in range(group if row.inner * s.size >= LINE else 0):   # what runs of cells along rows do not call for
                     if h + group + j < stop:
-                        call(place + (group + j) * s.grad_axis[1], row.cells * row.inner * s.size)
+                        prefetch_all(place + (group + j) * s.grad_axis[1], row.cells * row.inner * s.size)
                     if done + j < until and j < (group + 1) // s.step:
-                        call(g + depth * s.g_axis[0] + (done + j) * s.g_axis[1], size)
+                        prefetch_all(g + depth * s.g_axis[0] + (done + j) * s.g_axis[1], size)
                 s.along(place, s.grad_axis[1], made, group, &row)
             else:
                 for j in range(group):

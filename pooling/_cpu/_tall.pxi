@@ -10,6 +10,12 @@ cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py
     return spare
 
 
+cdef inline void call_row(const char* row, Py_ssize_t step, Py_ssize_t size, Py_ssize_t cells, Py_ssize_t inner) noexcept nogil:
+    """Asks for a dense row of the array or of the result before it is read or written, while memory has nothing else to do."""
+    if cells == 1 or step == inner * size:
+        prefetch_all(row, cells * inner * size)
+
+
 cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells, Py_ssize_t inner,
                 const Cells* buffers, Cells kept, char* scratch) noexcept nogil:
     """No more rows of windows than the kernel has, whatever it has, by three picks each (van Herk, Gil and Werman).
@@ -36,6 +42,10 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         if middle < j < down.n:
             row = swept(job, rows, source, cells, inner, j, buffers[2])
             job.pick(&walk, ahead, row, NONE, ahead if j > middle + 1 else NONE)
+        if middle <= j < down.n - 1:
+            call_row(source + (j + 1) * job.x_axis[1], job.x_axis[2], job.cell, cells, inner)
+        if o + 1 < outs:
+            call_row(target + (o + 1) * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
         part[1].first = first + o
         dst = at(job, buffers[0], lead)
         if job.alone:
@@ -162,7 +172,7 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
     cdef const Axis* down = &job.axis[1]
     cdef Tile part[3]
     cdef Pile pile
-    cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 2, i, m, k = 0
+    cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 2, i, j, m, k = 0
     cdef Py_ssize_t some = max(1, min(outs, LANE // 2 // (width * job.size)))
     part[0], part[1], part[2] = t[0], t[1], t[2]
     pile.rows, pile.source, pile.cells, pile.inner, pile.length = rows[0], source, cells, inner, cells * inner
@@ -183,6 +193,10 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
             continue
         if k == 0:
             pad_rows(job, buffers[0], some, width, lead, pile.length)
+        j = pile.low + i + pile.kernel
+        if 0 <= j < pile.n:
+            call_row(source + j * job.x_axis[1], job.x_axis[2], job.cell, cells, inner)
+        call_row(target + i * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
         sum_up(job, &pile, i, at(job, buffers[0], k * width + lead))
         k += 1
         if k == some or i == outs - 1:
