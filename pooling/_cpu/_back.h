@@ -13,7 +13,7 @@ enum { POOLING_BY_SPAN, POOLING_BY_FEW, POOLING_BY_ROWS, POOLING_BY_DEPTH, POOLI
 enum { POOLING_EXACT = 1 << 21 }; /* numbers below it are divided exactly in float */
 
 enum { POOLING_SOON = 4096 };   /* bytes of indices that are asked for before they are read */
-enum { POOLING_TAPS = 4 };   /* cells of a window that are each compared with all its indices: for more, one by one is faster */
+enum { POOLING_TAPS = 9 };   /* cells of a window that are each compared with all its indices: for more, one by one is faster */
 
 /* Windows in row-major order: one row of them, or several that lie dense. Strides in bytes; [3] is D, H, W. */
 typedef struct {
