@@ -2,7 +2,8 @@
 
 
 cdef enum:
-    FAR = 1 << 13   # bytes by which lines are asked for before they are read, at least
+    FAR = 1 << 13   # bytes by which lines are asked for before they are read, at least,
+    NEAR = 1 << 14  # and at most, where windows are read one by one: more would fill a core's first-level cache
     SMALL = 1 << 10   # bytes of planes that are taken together out of their order
     SOME_PLANES = 8   # that windows with indices have along D, at most
     ROUND = 15      # rows of windows with indices are rounded up to as many more: whole vectors
@@ -53,7 +54,9 @@ cdef fused_t told(const Job* job, const Tile* t, char* none) noexcept nogil:
     f.wide = job.axis[2].n * job.inner * (job.size if job.deep else job.cell)
     f.apart = f.wide + 3 * 64
     f.ahead = down.stride * f.line
-    if f.ahead > 0:
+    if f.ahead > NEAR and job.inner * job.size >= job.vector:   # what lies further on in the line is still there when it is read
+        f.ahead = FAR // 2
+    elif f.ahead > 0:
         f.ahead *= max(1, FAR // f.ahead)
     return f
 
