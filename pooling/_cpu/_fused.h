@@ -47,7 +47,7 @@ typedef struct {
 /* Of 0: they are not divided. It is a call, so that loops keep what it found, and do not find it again. */
 POOLING_OPAQUE divided_t divided_by(double n) {
     const int16_t whole = (int16_t)(n > 0 && n <= 8192 ? n : 0);
-    divided_t by = {n != 0 && !power_of_two(n), n, n != 0 ? 1 / n : 1, whole, (int16_t)(whole > 1 ? 65535 / whole : 0), 0};
+    divided_t by = {n != 0 && !power_of_two(n), n != 0 ? n : 1, n != 0 ? 1 / n : 1, whole, (int16_t)(whole > 1 ? 65535 / whole : 0), 0};
     while (whole > 1 && !by.divides && 1 << by.shift < whole) by.shift++;
     return by;
 }
@@ -120,6 +120,16 @@ POOLING_INLINE fused_t rounded_by(const fused_t* told, int shifts) {
 #define POOLING_SATURATED_uint8(x) POOLING_PACKED(x, packus_epi16)
 #define POOLING_SATURATED_int8(x) POOLING_PACKED(x, packs_epi16)
 #endif
+/* Small sums divided. What a quotient lacks that is two units off at most is known exactly, and no sum below 2**15 over a divisor up
+ * to 2**13 lies so near the middle between two floats that what is added then, itself rounded, could end on the wrong side. */
+POOLING_INLINE POOLING_FLOATS quotients(POOLING_FLOATS x, const divided_t* by) {
+#if POOLING_VECTOR == 64
+    const __m512 n = _mm512_set1_ps((float)by->n), inverse = _mm512_set1_ps((float)by->reciprocal), q = _mm512_mul_ps(x, inverse);
+    return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, n, x), inverse, q);
+#else
+    return by->divides ? x / (float)by->n : x * (float)by->reciprocal;
+#endif
+}
 /* Bytes of combined cells that are kept from window to window, three times; and of accumulators of a few channels that are made
  * together, beside their results. All of these stay in a core's first-level cache. */
 enum { POOLING_KEPT = 4096, POOLING_FEW = 4096 };
