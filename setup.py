@@ -100,7 +100,7 @@ def row_loops() -> str:
     sizes = ("uint8", "uint16", "uint32", "uint64")
     floats = [(name, row.sum) for name, row in rows.items() if row.kind == "f"]
     scatters = [("add", g, a, f"+= {read[g] % 'g'}") for g, a in floats] + [("set", size, size, "= g") for size in sizes]
-    parts = ("_rows", "_fused", "_takes", "_cells", "_gradients", "_shares")
+    parts = ("_rows", "_fused", "_takes", "_cells", "_gradients", "_share")
     return Tempita.sub(
         "".join((HERE / CPU / f"{part}.pyx.in").read_text() for part in parts),
         combines=modes.COMBINES,

@@ -7,7 +7,7 @@ cells that its next windows can reach are set to zero just before; where sums ar
 in a band of scratch memory that follows the windows, and are rounded when no later window can reach them. So an error leaves a
 result behind that nobody has seen. A share is for windows of which at most three cover a cell on each axis (`__init__`
 decides): rows of shares are divided once, kept while they are needed, added down, and then along the row, in runs of rows; or,
-of small windows that slide and lie dense, all of that in one go, a vector at a time (_shares.pyx.in).
+of small windows that slide and lie dense, all of that in one go, a vector at a time (_share.pyx.in).
 """
 
 from cython.parallel cimport prange, threadid
