@@ -280,6 +280,18 @@ def test_converted_rows_of_results_that_lie_apart(dtype, inner):
             assert (frame == 7).all()
 
 
+@pytest.mark.parametrize("kernel, stride", [(2, 2), (3, 1), (3, 2)])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool"])
+def test_quotients_of_small_windows(dtype, kernel, stride):
+    """By divisors of every kind, each is the one that a division rounds to."""
+    x = data((3, 40, 70), dtype, 7, "real")
+    sums = pooling.pool(x, "sum", kernel, stride, layout="CHW").astype("float32")
+    assert len(np.unique(sums)) > (kernel**2 if dtype == "bool" else 500)
+    for divisor in (*range(1, 50), 127, 441, 961, 8191, 8192, 8193):
+        got = pooling.pool(x, "avg", kernel, stride, layout="CHW", divisor_override=divisor)
+        assert agree(got, sums / np.float32(divisor)), divisor
+
+
 @pytest.mark.parametrize("dtype, taps", [("uint8", 127), ("int8", 255), ("bool", 700)])
 def test_every_quotient_of_small_sums(dtype, taps):
     """All sums that 16 bits are taken for, by divisors of every kind, as Python's integers round them: half to even."""
