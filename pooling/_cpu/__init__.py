@@ -188,29 +188,33 @@ def _memory(array: Array) -> Memory:
     return array.shape, array.strides, array.itemsize
 
 
-@lru_cache(maxsize=1024)
-def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
-    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few.
-
-    Axes of a volume whose windows are one cell, in order, are carried: D, or else W, and H beside it.
-    """
+def _carried(layout: Layout, geometry: Geometry) -> tuple[Layout, Geometry, bool]:
+    """Axes of a volume whose windows are one cell are carried: D, or else W, and H beside it; and whether D is left alone."""
     idle = [len(geometry.axes) == 3 and axis.idle for axis in geometry.axes]
     if idle[0]:
         idle[1:] = False, False
     elif not idle[-1]:
         idle[1:-1] = [False] * (len(idle) - 2)
+    if not any(idle):
+        return layout, geometry, False
+    return layout.carrying(idle), geometry.without(idle), sum(idle) == 2
+
+
+@lru_cache(maxsize=1024)
+def _planning(layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> Callable[..., _nest.Plan]:
+    """The function (x, y) or (x, y, i) -> the plan for arrays that lie in memory as these do; it keeps a few."""
+    carried = _carried(layout, geometry)
 
     def planned(threads: int, x: Memory, y: Memory, *i: Memory) -> _nest.Plan:
-        some = any(idle) and not i  # an index counts the cells of all pooled axes
-        own = layout.carrying(idle) if some else layout
-        axes, divisor, uniform = _axes(geometry.without(idle) if some else geometry, reduction)
+        own, pooled, alone = (layout, geometry, False) if i else carried  # an index counts the cells of all pooled axes
+        axes, divisor, uniform = _axes(pooled, reduction)
         kinds = narrowed(types, prod(min(axis.kernel, axis.n) for axis in geometry.axes))
         # Beside values of 32 bits or less, indices of 32 bits: they are chosen by the same vector masks.
         short = DTYPES[types.accumulate].size < 8 and geometry.plane < 2**32 - 1
         loops = _loops(reduction, kinds, ("uint32" if short else "uint64") if i else "")
         index = i[0][2] if i else 0
         arrays = view_of(own, (x, y, *(i or (y,))))
-        if some and idle[1:] == [True, True]:  # D takes the place of H, for the ways that take whole rows
+        if alone:  # D takes the place of H, for the ways that take whole rows
             cell = tuple([arrays.inner[0] * size for size in arrays.inner[1:]])
             axes, arrays = [*axes[1:], axes[0]], arrays._replace(pooled=[*arrays.pooled[1:], cell])
         plan = _nest.Plan(loops, axes, arrays, index, reduction.p, divisor, uniform, threads)
@@ -360,13 +364,17 @@ def _choice(
     return grad if types.cell == name else _rounded(grad, x, layout, types.cell)
 
 
-def _share(g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, _: Array | None) -> Array:
+def _share(
+    g: Array, x: Array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indices: Array | None
+) -> Array:
     """To every cell alike: the sum, over the windows that cover a cell, of their gradients over their divisors."""
     accumulate, divides = DTYPES[types.cell].sum, reduction.row.divides
     grad = empty_like(x, x.shape, numpy_dtype(types.cell))
     if not g.size:  # nor is there anything to count, of axes that may be long
         grad[...] = 0
         return grad
+    if [axis.idle for axis in geometry.axes] == [True, False, False]:
+        layout, geometry, _ = _carried(layout, geometry)
     axes, divisor, uniform = _axes(geometry, reduction)
     if all(_few(axis) for axis in geometry.axes):
         covers = [axis.transposed().ranges() if axis.shares else None for axis, *_ in axes]
