@@ -125,6 +125,7 @@ POOLING_INLINE fused_t rounded_by(const fused_t* told, int shifts) {
 POOLING_INLINE POOLING_FLOATS quotients(POOLING_FLOATS x, const divided_t* by) {
 #if POOLING_VECTOR == 64
     const __m512 n = _mm512_set1_ps((float)by->n), inverse = _mm512_set1_ps((float)by->reciprocal), q = _mm512_mul_ps(x, inverse);
+    if (!by->whole) return _mm512_div_ps(x, n);
     return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, n, x), inverse, q);
 #else
     return by->divides ? x / (float)by->n : x * (float)by->reciprocal;
