@@ -309,7 +309,7 @@ def scatter(loops, view, list axes, Py_ssize_t apart, Py_ssize_t wide, ndarray g
         threads = 1
     # Few planes: their inner cells are shared out, a cache line or more to each.
     s.blocks = min(max(1, 4 * threads // items), max(1, s.inner // 32)) if threads > 1 else 1
-    s.block = (s.inner + s.blocks - 1) // s.blocks
+    s.block = min(s.inner, ((s.inner + s.blocks - 1) // s.blocks + FEW - 1) // FEW * FEW)
     # Many windows are checked at once: short rows together, where they lie one after the other.
     dense = s.g_axis[1] == s.axis[2].out * s.g_axis[2] and s.i_axis[1] == s.axis[2].out * s.i_axis[2]
     s.rows = 1
