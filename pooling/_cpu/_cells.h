@@ -57,6 +57,16 @@ POOLING_INLINE void prefetch_all(const char* place, Py_ssize_t bytes) {
     (void)place; (void)bytes;
 }
 
+/* Windows of many rows as sums of rows of a few levels, each of which has the sums of four rows of the one below. */
+enum { POOLING_LEVELS = 16 };   /* for any kernel below 2**31 */
+typedef struct {
+    char* to;            /* the row that is made, or NULL, */
+    const char* of[4];   /* and of what */
+    int rows;            /* of the window, from this level: at most four */
+    const char* row[4];
+} level_t;
+typedef struct { int levels; level_t level[POOLING_LEVELS]; } pile_t;
+
 enum { POOLING_SIDE = 16 }; /* rows, and cells of a row, of a plane that is combined at once */
 
 /* The bytes of the machine's vectors; every_second_BITS: of two vectors of such cells the even ones, or (from = 1) the odd ones. */

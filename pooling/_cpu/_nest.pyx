@@ -33,8 +33,9 @@ from numpy cimport (
 )
 
 from pooling._cpu._rows cimport (
-    POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, load_t, merge_t, pick_t,
-    place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t, whole_t
+    LEVELS, POOLING_FINISHED, POOLING_NARROWED, POOLING_PARTIAL, SIDE, Cells, Walk, finish_t, fuse_t, fused_t, level_t, load_t,
+    merge_t, pick_t, pile_rows_t, pile_t, place_t, put_cells_t, put_t, split_rows_t, split_t, store_t, streamed_t, take_t, taps_t,
+    whole_t
 )
 
 from pooling._dtypes import DTYPES
@@ -60,6 +61,8 @@ cdef enum:
     FUSED = 1 << 17           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
+    TOGETHER = 16             # rows of windows that are piled up together,
+    STRIP = 1 << 10           # so many bytes of them at a time
     SWEPT = 1 << 10           # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells
@@ -99,6 +102,7 @@ cdef struct Job:
     load_t load
     merge_t merge
     pick_t pick
+    pile_rows_t pile
     whole_t combined           # whole planes; NULL where windows are none
     fuse_t fuse                # one of the loops for small windows; NULL where windows are not
     fuse_t fuses[8]
@@ -279,6 +283,7 @@ cdef class Loops:
     cdef load_t load
     cdef merge_t merge
     cdef pick_t pick
+    cdef pile_rows_t pile
     cdef whole_t whole
     cdef fuse_t fuses[8]
     cdef fuse_t plains[8]
@@ -341,6 +346,7 @@ cdef class Loops:
             self.streamed = <streamed_t> <size_t> rows["streamed"]
         else:
             self.pick = <pick_t> <size_t> rows["pick", combine, types.accumulate]
+            self.pile = <pile_rows_t> <size_t> rows.get(("pile", combine, types.accumulate), 0)
             self.whole = <whole_t> <size_t> rows.get(("whole", combine, types.accumulate), 0)
             self.narrow = self.wide = NULL
             self.indexed = 0
@@ -381,7 +387,7 @@ cdef class Plan:
         cdef Job* job = &self.job
         cdef Py_ssize_t k, work = 1
         self.axes, self.items = axes, 1
-        job.load, job.pick, job.finish, job.store = loops.load, loops.pick, loops.finish, loops.store
+        job.load, job.pick, job.pile, job.finish, job.store = loops.load, loops.pick, loops.pile, loops.finish, loops.store
         job.size, job.finished, job.idempotent, job.identity = loops.size, loops.finished, loops.idempotent, loops.identity
         job.combined, job.neutral, job.divides = loops.whole, loops.neutral, loops.divides
         memcpy(job.fuses, loops.fuses, sizeof(job.fuses))

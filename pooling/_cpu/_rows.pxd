@@ -43,6 +43,15 @@ cdef extern from "_back.h":
 cdef extern from "_cells.h":
     enum:
         SIDE "POOLING_SIDE"
+        LEVELS "POOLING_LEVELS"
+    ctypedef struct level_t:
+        char* to
+        const char* of[4]
+        int rows
+        const char* row[4]
+    ctypedef struct pile_t:
+        int levels
+        level_t level[LEVELS]
 
 cdef extern from "_fused.h":
     ctypedef struct fused_t:
@@ -107,6 +116,8 @@ cdef struct Walk:
 
 # dst = a;  a . b;  a . c;  (a . b) . c;  (a . b) . (d . c)   (b and c may be NULL; d only without indices)
 ctypedef void (*pick_t)(const Walk*, Cells dst, Cells a, Cells b, Cells c) noexcept nogil
+# Cells `begin` to `end` of a window of many rows, and of what the next ones need; dst may be NULL.
+ctypedef void (*pile_rows_t)(char* dst, const pile_t*, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 # Each of some dense planes of at most SIDE x SIDE accumulators, rows x cells, combined into one.
 ctypedef void (*whole_t)(char* dst, const char* src, Py_ssize_t planes, Py_ssize_t rows, Py_ssize_t cells) noexcept nogil
 # Windows of two or three lines, and of as many cells of them, one beside the other or every second one.

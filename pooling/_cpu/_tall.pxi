@@ -59,10 +59,6 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
             finish_rows(job, part, target + o * job.y_axis[1], 1, inner, buffers[0], at(job, buffers[0], width), buffers[2], scratch)
 
 
-cdef enum:
-    LEVELS = 16   # of four times as many rows each, for any kernel below 2**31
-
-
 cdef struct Ring:
     # The newest rows of P(block), each in the place of one that is no longer needed.
     Cells first
@@ -72,10 +68,8 @@ cdef struct Ring:
 cdef struct Pile:
     # Sums down H. Row j of a level begins with row low + j of the array.
     Ring ring[LEVELS]
-    Cells sums                # two rows
     Rows rows
-    const char* source
-    Py_ssize_t kernel, n, low, cells, inner, length, pitch
+    Py_ssize_t kernel, n, low, pitch
     bint dense                # level 0 are the array's own rows, and a row of identities for those outside it
 
 
@@ -88,8 +82,8 @@ cdef inline Py_ssize_t ringed(Py_ssize_t kernel, Py_ssize_t block) noexcept nogi
 
 
 cdef Py_ssize_t piled(Py_ssize_t kernel) noexcept nogil:
-    """The rows of all levels, and of two sums."""
-    cdef Py_ssize_t m, count = 2
+    """The rows of all levels."""
+    cdef Py_ssize_t m, count = 0
     for m in range(LEVELS):
         count += ringed(kernel, 1 << 2 * m)
     return count
@@ -109,98 +103,102 @@ cdef inline Cells row_of(const Job* job, const Pile* pile, Py_ssize_t m, Py_ssiz
     return pile.ring[0].first
 
 
-cdef void heap(const Job* job, const Pile* pile, Py_ssize_t i) noexcept nogil:
-    """The last row of each level that window i has."""
-    cdef Walk walk = walks(1, pile.cells, pile.inner), flat = walks(1, 1, pile.length)
-    cdef Py_ssize_t m, j, block, below, place
-    cdef Cells dst
-    walk.step, walk.fresh, flat.fresh = pile.rows.step, 1, 1
-    walk.ahead = job.ahead if job.straight else 0
-    for m in range(LEVELS):
-        block = pile.ring[m].block
-        j = i + (pile.kernel // block - 1) * block
-        if block >= pile.kernel or j < 0:
-            return
-        dst, place = row_of(job, pile, m, j), pile.low + j
-        if m:
-            flat.ahead, below = walk.ahead if m == 1 and pile.dense else 0, block // 4
-            pick_more(job, &flat, dst, row_of(job, pile, m - 1, j), row_of(job, pile, m - 1, j + below),
-                      row_of(job, pile, m - 1, j + 2 * below), row_of(job, pile, m - 1, j + 3 * below))
-        elif pile.dense:
-            continue
-        elif not 0 <= place < pile.n:
-            fill(job, dst, pile.length)
-        elif job.straight:
-            job.pick(&walk, dst, at(job, pile.rows.first, place * pile.rows.row), NONE, NONE)
-        else:
-            job.load(dst.value, pile.source + place * job.x_axis[1], pile.cells, job.x_axis[2], pile.inner, job.x_inner, job.p)
+cdef void levels_of_window(const Job* job, const Pile* pile, Py_ssize_t i, pile_t* p) noexcept nogil:
+    """The last row of each level that window i has, and its own rows: a digit of the kernel to base 4 takes blocks of a level.
 
-
-cdef void sum_up(const Job* job, const Pile* pile, Py_ssize_t i, Cells dst) noexcept nogil:
-    """Window i: a digit of the kernel to base 4 takes its blocks behind all larger blocks."""
-    cdef Walk flat = walks(1, 1, pile.length)
-    cdef Py_ssize_t m, block, blocks, digit, k
-    cdef Cells sum = NONE, to
-    cdef Cells row[5]
+    Before the first window, the rows that it needs, and none of its own.
+    """
+    cdef Py_ssize_t m, k, j, block, blocks
+    cdef level_t* level
+    p.levels = 0
     for m in range(LEVELS):
         block = pile.ring[m].block
         blocks = pile.kernel // block
         if block >= pile.kernel:
             return
-        digit, to = blocks % 4, at(job, pile.sums, m % 2 * pile.pitch)
-        if 4 * block >= pile.kernel:
-            digit, to = blocks, dst
-        for k in range(digit):
-            row[k] = row_of(job, pile, m, i + (blocks - digit + k) * block)
-        row[digit] = sum
-        k = digit + (sum.value != NULL)
-        if digit == 0:
-            continue
-        if k == 1:
-            sum = row[0]
-            continue
-        if k == 4:
-            pick_more(job, &flat, to, row[0], row[1], row[2], row[3])
-        else:
-            job.pick(&flat, to, row[0], row[1], row[2] if k == 3 else NONE)
-        sum = to
+        level, p.levels = &p.level[m], <int> m + 1
+        level.to, j = NULL, i + (blocks - 1) * block
+        if m and j >= 0:
+            level.to = row_of(job, pile, m, j).value
+            for k in range(4):
+                level.of[k] = row_of(job, pile, m - 1, j + k * (block // 4)).value
+        level.rows = 0
+        if i >= 0:
+            level.rows = <int> (blocks if 4 * block >= pile.kernel else blocks % 4)
+        for k in range(level.rows):
+            level.row[k] = row_of(job, pile, m, i + (blocks - level.rows + k) * block).value
+
+
+cdef inline void first_level(const Job* job, const Pile* pile, const char* source, Py_ssize_t j, Py_ssize_t x, Py_ssize_t cells,
+                             Py_ssize_t inner) noexcept nogil:
+    """Some cells of a row of level 0, where that is not the array itself."""
+    cdef Py_ssize_t place = pile.low + j
+    cdef Cells dst
+    cdef Walk walk
+    if j < 0 or pile.dense:
+        return
+    dst = at(job, row_of(job, pile, 0, j), x * inner)
+    if not 0 <= place < pile.n:
+        fill(job, dst, cells * inner)
+    elif job.straight:
+        walk = walks(1, cells, inner)
+        walk.step, walk.ahead, walk.fresh = pile.rows.step, job.ahead, 1
+        job.pick(&walk, dst, at(job, pile.rows.first, place * pile.rows.row + x * pile.rows.step), NONE, NONE)
+    else:
+        job.load(dst.value, source + place * job.x_axis[1] + x * job.x_axis[2], cells, job.x_axis[2], inner, job.x_inner, job.p)
+
+
+cdef inline Py_ssize_t rows_across(const Job* job, Py_ssize_t width) noexcept nogil:
+    """How many rows of windows of H are made into windows of W at a time."""
+    return max(1, min(TOGETHER, LANE // 2 // (width * job.size)))
 
 
 cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells,
                   Py_ssize_t inner, const Cells* buffers, Cells kept, char* scratch) noexcept nogil:
-    """Rows of windows by doubling twice, a row of each level at a time, where three picks for each would add in another order."""
+    """Rows of windows by doubling twice, a row of each level at a time, where three picks for each would add in another order.
+
+    Several rows are made strip by strip: then what they need of each level is in a core's first-level cache.
+    """
     cdef const Axis* down = &job.axis[1]
     cdef Tile part[3]
     cdef Pile pile
-    cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 2, i, j, m, k = 0
-    cdef Py_ssize_t some = max(1, min(outs, LANE // 2 // (width * job.size)))
+    cdef pile_t levels[TOGETHER]
+    cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 0
+    cdef Py_ssize_t some = rows_across(job, width), strip = max(1, STRIP // (32 * inner * job.size)) * 32, i, j, k, m, n, x, first, stop
     part[0], part[1], part[2] = t[0], t[1], t[2]
-    pile.rows, pile.source, pile.cells, pile.inner, pile.length = rows[0], source, cells, inner, cells * inner
-    pile.kernel, pile.n, pile.low = down.kernel, down.n, t[1].first - down.before
-    pile.pitch = (pile.length + 31) & ~15   # rows a power of two apart would share a cache's sets
-    pile.sums = kept
+    pile.rows, pile.kernel, pile.n, pile.low = rows[0], down.kernel, down.n, t[1].first - down.before
+    pile.pitch = (cells * inner + 31) & ~15   # rows a power of two apart would share a cache's sets
     for m in range(LEVELS):
         pile.ring[m].block, pile.ring[m].first = 1 << 2 * m, at(job, kept, used * pile.pitch)
         pile.ring[m].rows = ringed(pile.kernel, pile.ring[m].block)
         used += pile.ring[m].rows
     pile.dense = job.straight and rows.step == inner
-    CHECK(used * pile.pitch * job.size <= job.kept and 2 * some * width <= job.capacity)
+    CHECK(used * pile.pitch * job.size <= job.kept and (TOGETHER + some) * width <= job.capacity)
     if pile.dense:
-        fill(job, pile.ring[0].first, pile.length)
-    for i in range(1 - pile.kernel, outs):
-        heap(job, &pile, i)
-        if i < 0:
-            continue
-        if k == 0:
-            pad_rows(job, buffers[0], some, width, lead, pile.length)
-        j = pile.low + i + pile.kernel
-        if 0 <= j < pile.n:
-            call_row(source + j * job.x_axis[1], job.x_axis[2], job.cell, cells, inner)
-        call_row(target + i * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
-        sum_up(job, &pile, i, at(job, buffers[0], k * width + lead))
-        k += 1
-        if k == some or i == outs - 1:
-            part[1].first, part[1].outs = t[1].first + i + 1 - k, k
-            finish_rows(job, part, target + (i + 1 - k) * job.y_axis[1], 1, inner, buffers[0],
-                        at(job, buffers[0], some * width), buffers[2], scratch)
-            k = 0
+        fill(job, pile.ring[0].first, cells * inner)
+    i = 1 - pile.kernel
+    while i < outs:
+        first, stop = i, min(i + TOGETHER, outs if i >= 0 else 0)
+        for m in range(first, stop):
+            levels_of_window(job, &pile, m, &levels[m - first])
+        if first >= 0:
+            pad_rows(job, buffers[0], stop - first, width, lead, cells * inner)
+        for k in range((cells + strip - 1) // strip):
+            x = k * strip
+            n = min(strip, cells - x)
+            for m in range(first, stop):
+                j = m + pile.kernel - 1
+                first_level(job, &pile, source, j, x, n, inner)
+                if 0 <= pile.low + j < pile.n - 1:
+                    call_row(source + (pile.low + j + 1) * job.x_axis[1] + x * job.x_axis[2], job.x_axis[2], job.cell, n, inner)
+                job.pile(buffers[0].value + ((m - first) * width + lead) * job.size if m >= 0 else NULL, &levels[m - first],
+                         x * inner, (x + n) * inner)
+        while 0 <= i < stop:
+            k = min(some, stop - i)
+            for j in range(i + k, min(i + k + some, outs)):
+                call_row(target + j * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
+            part[1].first, part[1].outs = t[1].first + i, k
+            finish_rows(job, part, target + i * job.y_axis[1], 1, inner, at(job, buffers[0], (i - first) * width),
+                        at(job, buffers[0], TOGETHER * width), buffers[2], scratch)
+            i += k
+        i = stop
