@@ -240,11 +240,9 @@ POOLING_INLINE int64_t place_of(int32_t distance, int32_t origin, int32_t base) 
     return (int32_t)((uint32_t)distance + (uint32_t)origin + (uint32_t)base);
 }
 POOLING_INLINE void widen_piece(int64_t* dst, const int32_t* src, const int32_t* origin, int32_t base, int lanes) {
-    int64_t wide[8];
     int j;
     POOLING_PIECE
-    for (j = 0; j < lanes; j++) wide[j] = place_of(src[j], origin[j], base);
-    memcpy(dst, wide, lanes * sizeof(*dst));
+    for (j = 0; j < lanes; j++) dst[j] = place_of(src[j], origin[j], base);
 }
 static inline void widen(int64_t* dst, const int32_t* src, const int32_t* origin, int32_t base, Py_ssize_t n) {
     Py_ssize_t i;
