@@ -38,6 +38,8 @@ cdef void deal(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.block[k] = max(1, (size + pieces - 1) // pieces)
         job.grid[k] = (size + job.block[k] - 1) // job.block[k]
         pieces = (pieces + job.grid[k] - 1) // job.grid[k]
+        while pieces & (pieces - 1):   # three planes in three pieces each are nine, of which one of two threads has five
+            pieces += 1
     job.block[3], job.block[4], job.grid[3], job.grid[4] = job.axis[2].out, job.inner, 1, 1
 
 
