@@ -134,12 +134,17 @@ POOLING_INLINE POOLING_FLOATS quotients(POOLING_FLOATS x, const divided_t* by) {
 /* Bytes of combined cells that are kept from window to window, three times; and of accumulators of a few channels that are made
  * together, beside their results. All of these stay in a core's first-level cache. */
 enum { POOLING_KEPT = 4096, POOLING_FEW = 4096 };
-/* Of runs of cells that lie side by side every so manieth: how many of them 16 bytes have, and where. */
-typedef struct { Py_ssize_t run, step, runs; __m128i bytes; } run_mask_t;
+/* Of runs of cells that lie side by side every so manieth: how many of them 16 bytes have, and where; and two vectors, where
+ * one instruction takes cells of two bytes or more out of both. */
+typedef struct { Py_ssize_t run, step, runs, many; __m128i bytes; uint16_t pairs[32]; } run_mask_t;
 POOLING_INLINE run_mask_t every_run(Py_ssize_t run, Py_ssize_t step) {
-    run_mask_t m = {run, step, run >= 16 ? 1 : (16 - run) / step + 1, _mm_setzero_si128()};
+    run_mask_t m = {run, step, run >= 16 ? 1 : (16 - run) / step + 1, 0, _mm_setzero_si128(), {0}};
     char which[16];
     int j;
+    if (POOLING_GATHERS(2) && run % 2 == 0 && run <= 32) {
+        m.many = (128 - run) / step + 1 < 64 / run ? (128 - run) / step + 1 : 64 / run;
+        for (j = 0; j < m.many * run / 2; j++) m.pairs[j] = (uint16_t)(j / (run / 2) * (step / 2) + j % (run / 2));
+    }
     for (j = 0; j < 16; j++) which[j] = (char)(j < m.runs * run ? j / run * step + j % run : 0);
     memcpy(&m.bytes, which, 16);
     return m;
@@ -149,6 +154,13 @@ POOLING_INLINE void pick_runs(char* dst, const char* src, Py_ssize_t count, cons
     const Py_ssize_t runs = m->runs, run = m->run, step = m->step;
     const __m128i which = m->bytes;
     const char* end = dst + count * run;
+#if POOLING_GATHERS(2)
+    const Py_ssize_t many = m->many;
+    if (many > 1) {
+        for (; dst < end; dst += many * run, src += many * step) gather_2(dst, src, m->pairs);
+        return;
+    }
+#endif
     if (runs > 1)
         for (; dst < end; dst += runs * run, src += runs * step)
             _mm_storeu_si128((__m128i*)dst, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)src), which));
