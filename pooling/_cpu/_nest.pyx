@@ -61,8 +61,9 @@ cdef enum:
     FUSED = 1 << 17           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
-    TOGETHER = 16             # rows of windows that are piled up together,
-    STRIP = 1 << 10           # so many bytes of them at a time
+    TOGETHER = 16             # rows of windows that are piled up together, at most,
+    PILED = 1 << 17           # and their bytes, of which
+    STRIP = 1 << 10           # so many at a time
     SWEPT = 1 << 10           # bytes of a row from which on three calls for each are little
     MERGED = 16               # bytes of a row from which on it is read as vectors
     CALL = 32                 # what calling a row loop costs, in cells

@@ -125,7 +125,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         job.group = min(job.block[1 if job.deep else 0], max(1, LANE // (k * width * size)))
     k = job.group * job.slab * levels
     if job.swept:
-        k = 2 if job.idempotent else TOGETHER + rows_across(job, width)
+        k = 2 if job.idempotent else rows_together(job, width, PILED) + rows_together(job, width, LANE // 2)
         job.kept = (tall_rows(job) * (width + 32) * size + 63) & ~63
     elif not job.straight and not job.merged:
         k = max(k, job.group * longest(down, job.slab) * (levels_of(&job.axis[0]) if job.deep else 1))

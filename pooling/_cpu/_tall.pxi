@@ -148,9 +148,9 @@ cdef inline void first_level(const Job* job, const Pile* pile, const char* sourc
         job.load(dst.value, source + place * job.x_axis[1] + x * job.x_axis[2], cells, job.x_axis[2], inner, job.x_inner, job.p)
 
 
-cdef inline Py_ssize_t rows_across(const Job* job, Py_ssize_t width) noexcept nogil:
-    """How many rows of windows of H are made into windows of W at a time."""
-    return max(1, min(TOGETHER, LANE // 2 // (width * job.size)))
+cdef inline Py_ssize_t rows_together(const Job* job, Py_ssize_t width, Py_ssize_t most) noexcept nogil:
+    """How many rows have so many bytes."""
+    return max(1, min(TOGETHER, most // (width * job.size)))
 
 
 cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* source, char* target, Py_ssize_t cells,
@@ -164,7 +164,8 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
     cdef Pile pile
     cdef pile_t levels[TOGETHER]
     cdef Py_ssize_t width = t[2].total * inner, lead = t[2].lead * inner, outs = t[1].outs, used = 0
-    cdef Py_ssize_t some = rows_across(job, width), strip = max(1, STRIP // (32 * inner * job.size)) * 32, i, j, k, m, n, x, first, stop
+    cdef Py_ssize_t some = rows_together(job, width, LANE // 2), many = rows_together(job, width, PILED)   # across, and down
+    cdef Py_ssize_t strip = max(1, STRIP // (32 * inner * job.size)) * 32, i, j, k, m, n, x, first, stop
     part[0], part[1], part[2] = t[0], t[1], t[2]
     pile.rows, pile.kernel, pile.n, pile.low = rows[0], down.kernel, down.n, t[1].first - down.before
     pile.pitch = (cells * inner + 31) & ~15   # rows a power of two apart would share a cache's sets
@@ -173,12 +174,12 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
         pile.ring[m].rows = ringed(pile.kernel, pile.ring[m].block)
         used += pile.ring[m].rows
     pile.dense = job.straight and rows.step == inner
-    CHECK(used * pile.pitch * job.size <= job.kept and (TOGETHER + some) * width <= job.capacity)
+    CHECK(used * pile.pitch * job.size <= job.kept and (many + some) * width <= job.capacity)
     if pile.dense:
         fill(job, pile.ring[0].first, cells * inner)
     i = 1 - pile.kernel
     while i < outs:
-        first, stop = i, min(i + TOGETHER, outs if i >= 0 else 0)
+        first, stop = i, min(i + many, outs if i >= 0 else 0)
         for m in range(first, stop):
             levels_of_window(job, &pile, m, &levels[m - first])
         if first >= 0:
@@ -199,6 +200,6 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
                 call_row(target + j * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
             part[1].first, part[1].outs = t[1].first + i, k
             finish_rows(job, part, target + i * job.y_axis[1], 1, inner, at(job, buffers[0], (i - first) * width),
-                        at(job, buffers[0], TOGETHER * width), buffers[2], scratch)
+                        at(job, buffers[0], many * width), buffers[2], scratch)
             i += k
         i = stop
