@@ -61,6 +61,7 @@ cdef enum:
     FUSED = 1 << 17           # bytes of a row, beyond which it is cut instead
     LANE = 1 << 15            # bytes of the rows of windows that are made together
     TALL = 3 << 20            # bytes of the rows that a tall window keeps; fewer columns would repeat those that windows share
+    PILES = 5                 # rows up to which a sum of them all costs no more than piling them up
     TOGETHER = 16             # rows of windows that are piled up together, at most,
     PILED = 1 << 17           # and their bytes, of which
     STRIP = 1 << 10           # so many at a time

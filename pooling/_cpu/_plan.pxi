@@ -74,7 +74,7 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     cdef const Axis* across = &job.axis[2]
     cdef Py_ssize_t k, width, room, levels, size = job.size, last = job.outers - 1
     cdef double row = <double> job.axis[2].n * job.inner
-    cdef bint straight = job.straight, onto = job.onto
+    cdef bint straight = job.straight, onto = job.onto, tall
     if job.i != NULL or job.first == 3 or (job.straight and job.first == 2):
         return False
     for k in range(3):
@@ -85,8 +85,10 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
         return False
     if job.axis[0].out == 1 and row * down.n < PIECE:   # planes that are pooled together
         row *= job.outer[last]
-    job.swept = not few(job, down, down.n * row, down.out * row)
-    if job.swept and (job.deep or down.stride > 1 or down.dilation > 1 or down.kernel > down.n or job.axis[2].n * job.inner * size < SWEPT):
+    tall = not (job.deep or down.stride > 1 or down.dilation > 1 or down.starts != NULL or down.kernel > down.n
+                or job.axis[2].n * job.inner * size < SWEPT)
+    job.swept = not few(job, down, down.n * row, down.out * row) or (tall and not job.idempotent and down.kernel > PILES)
+    if job.swept and not tall:
         return False
     job.straight = job.copied and not job.deep and (job.x_inner == size or job.inner == 1) and job.x_axis[1] % size == 0 and job.x_axis[2] % size == 0
     job.merged = job.merge != NULL and not job.swept and down.kernel <= 3 and down.starts == NULL

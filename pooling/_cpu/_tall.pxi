@@ -184,9 +184,9 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
             levels_of_window(job, &pile, m, &levels[m - first])
         if first >= 0:
             pad_rows(job, buffers[0], stop - first, width, lead, cells * inner)
-        for k in range((cells + strip - 1) // strip):
+        for k in range(max(1, cells // strip)):
             x = k * strip
-            n = min(strip, cells - x)
+            n = strip if x + 2 * strip <= cells else cells - x
             for m in range(first, stop):
                 j = m + pile.kernel - 1
                 first_level(job, &pile, source, j, x, n, inner)
