@@ -30,7 +30,7 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
     cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
     cdef Cells back = kept, ahead = at(job, kept, down.kernel * length), row, dst
     cdef Walk walk = walks(1, cells, inner), flat
-    walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 1
+    walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 2
     CHECK(outs <= down.kernel and (down.kernel + 1) * length * job.size <= job.kept and 2 * width <= job.capacity)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[1].outs = 1
@@ -42,10 +42,6 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
         if middle < j < down.n:
             row = swept(job, rows, source, cells, inner, j, buffers[2])
             job.pick(&walk, ahead, row, NONE, ahead if j > middle + 1 else NONE)
-        if middle <= j < down.n - 1:
-            call_row(source + (j + 1) * job.x_axis[1], job.x_axis[2], job.cell, cells, inner)
-        if o + 1 < outs:
-            call_row(target + (o + 1) * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
         part[1].first = first + o
         dst = at(job, buffers[0], lead)
         if job.alone:
@@ -196,8 +192,6 @@ cdef void pile_up(const Job* job, const Tile* t, const Rows* rows, const char* s
                          x * inner, (x + n) * inner)
         while 0 <= i < stop:
             k = min(some, stop - i)
-            for j in range(i + k, min(i + k + some, outs)):
-                call_row(target + j * job.y_axis[1], job.y_axis[2], job.result, t[2].outs, inner)
             part[1].first, part[1].outs = t[1].first + i, k
             finish_rows(job, part, target + i * job.y_axis[1], 1, inner, at(job, buffers[0], (i - first) * width),
                         at(job, buffers[0], many * width), buffers[2], scratch)
