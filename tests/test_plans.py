@@ -87,6 +87,8 @@ def tree(x, kernel, axis):
         ((2, 1, 33, 9000), (16, 5), ((0, 15), (4, 0))),  # in several parts along a row
         ((1, 3, 80, 700), (63, 1), ((0, 0), (0, 0))),
         ((1, 2, 200, 1024), (9, 40), ((8, 0), (39, 39))),
+        ((1, 3, 40, 1037), (6, 2), ((5, 0), (1, 0))),  # of few rows; strips and vectors that end beside the row
+        ((2, 1, 19, 523), (7, 1), ((3, 3), (0, 0))),
     ],
 )
 def test_piling(caplog, shape, kernel, padding, dtype, layout, mode):
