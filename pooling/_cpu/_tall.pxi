@@ -11,7 +11,7 @@ cdef inline Cells swept(const Job* job, const Rows* rows, const char* source, Py
 
 
 cdef inline void call_row(const char* row, Py_ssize_t step, Py_ssize_t size, Py_ssize_t cells, Py_ssize_t inner) noexcept nogil:
-    """Asks for a dense row of the array or of the result before it is read or written, while memory has nothing else to do."""
+    """Asks for a piece of a dense row of the array before it is read, while memory has nothing else to do."""
     if cells == 1 or step == inner * size:
         prefetch_all(row, cells * inner * size)
 
@@ -30,7 +30,8 @@ cdef void sweep(const Job* job, const Tile* t, const Rows* rows, const char* sou
     cdef Py_ssize_t lead = t[2].lead * inner, length = cells * inner
     cdef Cells back = kept, ahead = at(job, kept, down.kernel * length), row, dst
     cdef Walk walk = walks(1, cells, inner), flat
-    walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 2
+    walk.step, walk.ahead, walk.fresh = rows.step if job.straight else inner, job.ahead if job.straight else 0, 2   # of two operands
+    # Nobody asks for the result: its stores do, and whole rows of it at once would fill the queue to memory.
     CHECK(outs <= down.kernel and (down.kernel + 1) * length * job.size <= job.kept and 2 * width <= job.capacity)
     part[0], part[1], part[2] = t[0], t[1], t[2]
     part[1].outs = 1
