@@ -104,7 +104,12 @@ cdef bint plan_lanes(Job* job, Py_ssize_t pieces) noexcept nogil:
     room = 4 * min(across.extent, across.n) * job.block[4] * size
     if job.swept:
         room = TALL // tall_rows(job) - 32 * size
-    while job.lane > 1 and max(job.lane, longest(across, job.lane)) * job.block[4] * size > max(0 if job.swept else LANE, room):
+    else:
+        room = max(LANE, room)
+    if job.deep:   # whole windows at a time, in five buffers at most
+        k = longest(down, 1) * levels_of(&job.axis[0]) * max(size, job.finished)
+        room = min(room, 4 * SCRATCH_LIMIT // (5 * k) * size)
+    while job.lane > 1 and max(job.lane, longest(across, job.lane)) * job.block[4] * size > room:
         job.lane = (job.lane + 1) // 2
     width = max(job.lane, longest(across, job.lane)) * job.block[4]   # of cells, and of windows, which may be more
     job.slab = 1
