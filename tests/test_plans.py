@@ -653,7 +653,7 @@ def test_small_windows_in_one_go(caplog, last_page, dtype, kernel, stride, dilat
 @pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")
 @pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
 @pytest.mark.parametrize("mode", ["max", "min"])
-@pytest.mark.parametrize("stride, dilation", [((1, 1), 1), ((2, 2), 1), ((1, 2), 3), ((3, 1), 2)])
+@pytest.mark.parametrize("stride, dilation", [((1, 1), 1), ((2, 2), 1), ((1, 2), 1), ((2, 1), 1), ((1, 2), 3), ((3, 1), 2)])
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_indices_of_small_windows_in_one_go(caplog, last_page, kernel, stride, dilation, mode):
     """Lines of all lengths about those of vectors, with ties, NaN, and windows of padding's value alone: their first cell."""
@@ -674,6 +674,24 @@ def test_indices_of_small_windows_in_one_go(caplog, last_page, kernel, stride, d
         assert agree(got, want) and (index == place).all(), (cells, lines, planes, lead, after)
         went += "from lines of cells" in log
     assert went > 20
+
+
+@pytest.mark.skipif(not FUSED, reason="this instruction set has no such loops")
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("lead", [0, 1])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_one_nan_is_found_wherever_it_is(caplog, kernel, stride, lead, mode):
+    """Among numbers, in a cell of its own in every plane: in the first vector of a row and the last, in lines that rows share."""
+    for cells, lines in ((5, 4), (16, 6), (70, 9)):
+        x = data((1, cells * lines, lines, cells), "float32", 7, "small_integers")
+        assert np.isfinite(x).all()
+        x.reshape(cells * lines, -1)[np.arange(cells * lines), np.arange(cells * lines)] = np.nan
+        arguments = {"padding": lead, "layout": FIRST, "return_indices": True}
+        (got, index), log = way(caplog, x, mode, kernel, stride, **arguments)
+        want, place = oracle.pool(x, mode, kernel, stride, **arguments)
+        assert agree(got, want) and (index == place).all(), (cells, lines)
+        assert "from lines of cells" in log
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no mprotect")

@@ -77,6 +77,12 @@ enum { POOLING_SIDE = 16 }; /* rows, and cells of a row, of a plane that is comb
 #else
 #define POOLING_VECTOR 16
 #endif
+/* A vector stays in its register: read once more by each instruction that needs it, it would be two lines of the cache each time. */
+#if defined(__AVX2__) && defined(__GNUC__)
+#define POOLING_HELD(x) __asm__("" : "+v"(x))
+#else
+#define POOLING_HELD(x) (void)0
+#endif
 #if defined(__GNUC__) && !defined(__clang__)
 #define POOLING_EVERY_SECOND(BITS)                                                                              \
     typedef uint##BITS##_t pooling_v##BITS __attribute__((vector_size(POOLING_VECTOR)));                        \

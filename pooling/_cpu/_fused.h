@@ -19,6 +19,7 @@ typedef struct {
     char* spare;                            /* three lines' copies, */
     Py_ssize_t wide, apart;                 /* each of so many bytes, and so many from one to the next */
     Py_ssize_t beside;                      /* bytes from a value to its index */
+    char* kept;                             /* four rows: values and places of two lines */
 } fused_t;
 /* What the loops of gradients are told: rows of cells, each the sum of the shares of the windows that cover it. */
 typedef struct {
@@ -66,17 +67,27 @@ POOLING_INLINE fused_t rounded_by(const fused_t* told, int shifts) {
 #define POOLING_JOINED(a, b, OP, T) \
     _mm256_blendv_##T(_mm256_##OP##_##T(b, a), b, _mm256_cmp_##T(b, b, _CMP_UNORD_Q))
 #endif
-/* The later cell, b, wins if it is greater, or less, or a NaN: the first one keeps a tie. */
+/* The later cell, b, wins if it is greater, or less, or a NaN: the first one keeps a tie. NUMBER: where there is no NaN. */
 #if POOLING_VECTOR == 64
 #define POOLING_PICK_float32(best, which, b, place, OP) { \
     const __mmask16 later = _mm512_cmp_ps_mask(b, best, OP) | _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q); \
     best = _mm512_mask_mov_ps(best, later, b); \
     which = (move_float32)_mm512_mask_mov_epi32((__m512i)which, later, (__m512i)(place)); }
+#define POOLING_PICK_NUMBER_float32(best, which, b, place, OP, COMBINE) { \
+    const __mmask16 later = _mm512_cmp_ps_mask(b, best, OP); \
+    best = _mm512_##COMBINE##_ps(b, best); \
+    which = (move_float32)_mm512_mask_mov_epi32((__m512i)which, later, (__m512i)(place)); }
+#define POOLING_NUMBERS_float32(x) (!_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q))
 #else
 #define POOLING_PICK_float32(best, which, b, place, OP) { \
     const __m256 later = _mm256_or_ps(_mm256_cmp_ps(b, best, OP), _mm256_cmp_ps(b, b, _CMP_UNORD_Q)); \
     best = _mm256_blendv_ps(best, b, later); \
     which = (move_float32)_mm256_blendv_ps((__m256)which, (__m256)(place), later); }
+#define POOLING_PICK_NUMBER_float32(best, which, b, place, OP, COMBINE) { \
+    const __m256 later = _mm256_cmp_ps(b, best, OP); \
+    best = _mm256_##COMBINE##_ps(b, best); \
+    which = (move_float32)_mm256_blendv_ps((__m256)which, (__m256)(place), later); }
+#define POOLING_NUMBERS_float32(x) (!_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)))
 #endif
 #define POOLING_JOINED_max_float32(a, b) POOLING_JOINED(a, b, max, ps)
 #define POOLING_JOINED_min_float32(a, b) POOLING_JOINED(a, b, min, ps)

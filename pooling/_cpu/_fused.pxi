@@ -211,7 +211,8 @@ cdef bint plan_taken(Job* job, Py_ssize_t pieces) noexcept nogil:
     job.part[1] = 2 * k * job.part[0]                        # where the windows of a row start
     job.part[2] = job.part[1] + width * sizeof(int32_t)      # a line of none, and three copies
     job.part[3] = job.part[2] + ((across.n * job.size + 3 * 64 * job.size + 63) & ~63)
-    job.capacity = job.part[3] + 3 * ((line + 63) & ~63)
+    job.part[4] = job.part[3] + 3 * ((line + 63) & ~63)      # lines that rows share
+    job.capacity = job.part[4] + 2 * row
     return True
 
 
@@ -253,7 +254,7 @@ cdef void run_taken(const Job* job, const Tile* t, const char* x, char* y, char*
     cdef fused_t f = told(job, t, scratch + job.part[2])
     cdef int64_t held[SOME_PLANES]
     cdef put_t put
-    f.spare, f.beside = scratch + job.part[3], job.part[0]
+    f.spare, f.kept, f.beside = scratch + job.part[3], scratch + job.part[4], job.part[0]
     f.drow = ((f.windows + ROUND) & ~ROUND) * job.size
     origins(job, t[2].first, t[2].outs, 1, scratch + job.part[1])
     put.cells, put.inner, put.pitch, put.stream = f.windows, 1, f.drow // job.size, job.stream

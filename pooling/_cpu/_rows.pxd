@@ -64,6 +64,7 @@ cdef extern from "_fused.h":
         const char* identity
         char* spare
         Py_ssize_t wide, apart, beside
+        char* kept
     ctypedef struct shares_t:
         Py_ssize_t cells, windows, inner, line, drow
         double by
