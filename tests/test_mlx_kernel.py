@@ -28,7 +28,7 @@ def clear():
 @pytest.fixture
 def every_plan(monkeypatch):
     """Costs under which small windows too are pooled axis by axis, in links, in wide numbers and by sorting."""
-    for name, cost in {"LAUNCH": 0, "VISIT": 0, "SORT": 0, "LANES": 1}.items():
+    for name, cost in {"LAUNCH": 0, "VISIT": 0, "SORT": 0, "LANES": 1, "FULL": 1}.items():
         monkeypatch.setattr(_kernel, name, cost)
     clear()
     yield
@@ -73,18 +73,19 @@ def test_squares_leave_float32_and_norms_do_not(scale, backend):
 # Each is an edit of the kernel's text, and the name of a case that shows it.
 EDITS = {
     "a window is one tap short": ("if (tap >= stop)", "if (tap + 1 >= stop)"),
-    "NaN does not win": ("b.value != b.value || second", "second"),
+    "a window is one cell short": ("cells_before(start + stop, a) - cell", "cells_before(start + stop, a) - cell - 1"),
+    "NaN does not win": ("(b.value != b.value) | second", "second"),
     "ties go to the last": ("second(a.value, b.value)) ? b : a", "!second(b.value, a.value)) ? b : a"),
     "blocks of taps are joined too late": ("change > 1; change >>= 1", "change > 3; change >>= 1"),
     "the divisor leaves out the padding": ("taps_before(a.padded, a,", "taps_before(a.reach, a,"),
-    "the index is one off": ("indices[place] = found.at;", "indices[place] = found.at + 1;"),
-    "a cell takes its neighbour's gradient": ("if (chosen[at] == own)", "if (chosen[at] == own + 1)"),
-    "planes are mixed up": ("H.cells * W.cells * inner + P(place)", "H.cells * W.outs * inner + P(place)"),
+    "the index is one off": ("found.of[part].at;", "found.of[part].at + 1;"),
+    "a cell takes its neighbour's gradient": ("chosen[at] == own", "chosen[at] == own + 1"),
+    "planes are mixed up": ("H.cells * W.cells * inner + lane", "H.cells * W.outs * inner + lane"),
     "dilation is forgotten": ("start + tap * a.dilation", "start + tap"),
     "padding before is forgotten": ("o * a.stride - a.before, stop", "o * a.stride, stop"),
     "the order of adding is reversed": ("if (tap != now) {", "if (false) {"),
     "the p-norm's gradient loses its sign": ("own < 0 ? -size : size", "size"),
-    "it writes past the end": ("y[place] = R(result);", "y[place + 1] = R(result);"),
+    "it writes past the end": ("y[at] = R(result);", "y[at + 1] = R(result);"),
     "it reads before the beginning": ("V value = V(READ(x[at]));", "V value = V(READ(x[at - 1]));"),
 }  # fmt: skip
 SHOWING = ("pad_both_strided", "dilated_padded", "ceil_overhang_divisor", "kernel_7", "cube_overlapping", "large_batch")

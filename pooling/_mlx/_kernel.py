@@ -1,6 +1,6 @@
 """MLX's GPUs: the kernel in _body.h, made for Metal or CUDA by mx.fast.metal_kernel or mx.fast.cuda_kernel.
 
-One thread makes one cell of the canonical view, so nothing is added by two threads and every result is the same each time:
+One thread makes a cell of the canonical view, so nothing is added by two threads and every result is the same each time:
 gradients gather, a cell from the windows that cover it. A kernel is made for a mode, its types and a few flags; sizes are an
 array that it reads.
 
@@ -42,6 +42,8 @@ LANES = 2**15  # fewer threads than these take no less time
 VISIT = 16  # a thread before its first tap: positions, and one cell written
 LAUNCH = 2**21
 SORT = 64  # a key, for each doubling of the keys
+FULL = 2**18  # threads that keep a GPU busy: where there are more cells, a thread makes up to PARTS of them
+PARTS = 4
 FUNCTIONS, BODY = Path(__file__).with_name("_body.h").read_text(encoding="utf-8").split("// ---- the kernel ----\n")
 
 # What the dialects do not have in common. Metal's words come with the header that MLX puts before every kernel.
@@ -140,12 +142,17 @@ class Nest:
     ) -> list[mx.array]:
         """Runs the kernel on the default device: arrays by name in, arrays by name and type out."""
         made, loops = self.made, (0, 1, 2) if depth_first else (2, 1, 0)
+        cells, inner = prod(made), made[4]
         flags = dict.fromkeys(FLAGS, 0) | flags
+        alone = flags["SCALED"] or flags["SORTED"] or flags["WIDE"]
+        parts, lanes = (1, inner) if alone else _parts(cells, made[0], inner)
+        flags |= {f"ALONG{i}": int(a in self.pooled) for i, a in enumerate(loops)}
         flags |= {f"K{i}": _unrolled(self.axes[a]) if a in self.pooled else 1 for i, a in enumerate(loops)}
         flags |= {"DEPTH_FIRST": int(depth_first), "HIGH": int(made[2] > 1), "DEEP": int(made[1] > 1)}
-        flags["PLAIN"] = int(all(axis.dilation == axis.spacing == 1 and not axis.shares for axis in self.axes))
+        flags |= {"PARTS": parts, "GAPS": max(map(_gaps, self.axes))}
         wide = np.int32 if all(_reach(axis) < LIMIT for axis in self.axes) else np.int64
-        numbers = [prod(made), made[4]]
+        apart = [inner // parts] * 2 if lanes < inner else [cells // parts, prod(self.shape) // parts]
+        numbers = [cells // parts, lanes, inner, *apart]
         for axis, n, out in zip(self.axes, self.shape[1:4], made[1:4], strict=True):
             numbers += _numbers(axis, n, out)
         inputs = inputs | {"axes": constants(wide.__name__, *numbers)}
@@ -155,7 +162,7 @@ class Nest:
         result: list[mx.array] = kernel(
             inputs=_guarded(*inputs.values()),
             template=[(name, TYPES[kind]) for name, kind in ({"P": wide.__name__} | types).items()],
-            grid=(-(-prod(made) // BLOCK) * BLOCK, 1, 1),
+            grid=(-(-cells // parts // BLOCK) * BLOCK, 1, 1),
             threadgroup=(BLOCK, 1, 1),
             output_shapes=[made] * len(outputs),
             output_dtypes=[TYPES[kind] for kind in outputs.values()],
@@ -168,6 +175,17 @@ FLAGS = (
     *("SCATTER", "SORTED"),  # gradients of choices
     *("WIDE", "NORM", "SHARE", "SLOPE"),  # norms of large windows, and gradients
 )
+
+
+def _parts(cells: int, outer: int, inner: int) -> tuple[int, int]:
+    """How many cells a thread makes, of so many, and the threads along `inner`: fewer than that where it is what they share."""
+    parts = next(n for n in range(max(1, min(PARTS, cells // FULL)), 0, -1) if outer % n == 0 or inner % n == 0)
+    return parts, inner if outer % parts == 0 else inner // parts
+
+
+def _gaps(axis: Axis) -> int:
+    """What the kernel has to divide by, to find a window's cells: 0: nothing; 1: the spacing; 2: anything."""
+    return 2 if axis.shares or axis.dilation > 1 else int(axis.spacing > 1)
 
 
 def _step(axis: Axis) -> tuple[int, int, int, int]:
@@ -190,7 +208,7 @@ def _reach(axis: Axis) -> int:
     skip = _step(axis)[0]
     return max(
         axis.out * axis.stride + axis.before,
-        axis.n + axis.before + abs(axis.after),
+        axis.n + axis.before + abs(axis.after) + skip,
         axis.before + axis.dilation * (skip + 1),
         axis.before + axis.kernel + skip,
         skip * skip,
@@ -212,7 +230,7 @@ def _size(axis: Axis) -> int:
 def _unrolled(axis: Axis) -> int:
     """How many taps to unroll; where there are three or fewer in all, the pairwise order is from left to right."""
     taps = _taps(axis)
-    return 2 if taps <= 2 else 3 if taps == 3 and (axis.shares or axis.kernel == 3) else 0
+    return taps if taps <= 2 or (taps == 3 and (axis.shares or axis.kernel == 3)) else 0
 
 
 # ---- pooling -------------------------------------------------------------------------------------------------
@@ -346,7 +364,7 @@ def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, 
     if _sorts(three):
         arrays["keys"] = _keys(arrays.pop("chosen"), geometry.plane)
     kinds = {"A": DTYPES[types.cell].sum, "R": types.cell}
-    nest = Nest(three, (0, 1, 2), arrays["g"].shape)
+    nest = Nest(three, tuple(i for i in range(3) if not _identical(three[i])), arrays["g"].shape)
     (y,) = nest.launch({"SORTED" if "keys" in arrays else "SCATTER": 1}, False, kinds, arrays, {"y": types.cell})
     return restored(y, layout, shape)
 
