@@ -29,20 +29,28 @@ def order(layout: Layout) -> tuple[int, ...]:
     return outer + layout.pooled + tuple(i for i in layout.carried if i > last)
 
 
-def canonical(x: mx.array, layout: Layout) -> mx.array:
-    """x as (outer, D, H, W, inner)."""
+@lru_cache(maxsize=1024)
+def _views(layout: Layout, shape: tuple[int, ...]) -> tuple[list[int] | None, list[int], list[int], list[int] | None]:
+    """To the canonical view of a shape, and back from it: a transposition, a reshape; a reshape, a transposition."""
     now, rank = order(layout), len(layout.pooled)
     at = now.index(layout.pooled[0])
-    shape = [x.shape[i] for i in now]
-    x = x if now == tuple(range(x.ndim)) else x.transpose(now)
-    return x.reshape(prod(shape[:at]), *(1,) * (3 - rank), *shape[at : at + rank], prod(shape[at + rank :]))
+    moved = [shape[i] for i in now]
+    view = [prod(moved[:at]), *(1,) * (3 - rank), *moved[at : at + rank], prod(moved[at + rank :])]
+    same = now == tuple(range(len(shape)))
+    return None if same else list(now), view, moved, None if same else [now.index(i) for i in range(len(shape))]
+
+
+def canonical(x: mx.array, layout: Layout) -> mx.array:
+    """x as (outer, D, H, W, inner)."""
+    turn, view, _, _ = _views(layout, x.shape)
+    return (x if turn is None else x.transpose(turn)).reshape(view)
 
 
 def restored(y: mx.array, layout: Layout, shape: tuple[int, ...]) -> mx.array:
     """A canonical array as one of this shape in the caller's layout."""
-    now = order(layout)
-    y = y.reshape([shape[i] for i in now])
-    return y if now == tuple(range(len(shape))) else y.transpose([now.index(i) for i in range(len(shape))])
+    _, _, moved, turn = _views(layout, shape)
+    y = y.reshape(moved)
+    return y if turn is None else y.transpose(turn)
 
 
 def axes(geometry: Geometry) -> tuple[Axis, ...]:

@@ -1,8 +1,8 @@
 """MLX's GPUs: the kernel in _body.h, made for Metal or CUDA by mx.fast.metal_kernel or mx.fast.cuda_kernel.
 
-One thread makes a cell of the canonical view, so nothing is added by two threads and every result is the same each time:
+Every cell of the canonical view is made by one thread, so nothing is added by two and every result is the same each time:
 gradients gather, a cell from the windows that cover it. A kernel is made for a mode, its types and a few flags; sizes are an
-array that it reads.
+array that it reads. What a call needs besides its arrays is kept by problem: of a small call it was most of the time.
 
 Pooling several axes is one launch, or a launch for some and then for the others, whichever counts fewer operations: a large
 window then costs the sum of its sides, not their product. Where cells may count twice (max, min) a long side is made of
@@ -12,7 +12,7 @@ windows of windows. A p-norm in several launches, and its gradient, are sums of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, product
@@ -26,13 +26,14 @@ import numpy as np
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import LIMIT, Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._arrays import TYPES, axes, canonical, constants, on_cpu, restored, single
+from pooling._mlx._arrays import NAMES, TYPES, axes, canonical, constants, on_cpu, restored, single
 from pooling._mlx._convert import convert
 from pooling._modes import COMBINES, SUM, Reduction
 
 Names = tuple[str, ...]
 Kinds = dict[str, str]  # element types by name
 Axes = tuple[Axis, ...]  # D, H, W
+Launch = Callable[..., list[mx.array]]  # arrays in, arrays out
 Pass = tuple[Axes, tuple[int, ...]]  # the axes of a launch, and which of them it pools
 
 BLOCK = 256  # threads in a threadgroup
@@ -138,9 +139,9 @@ class Nest:
         return (self.shape[0], *outs, self.shape[4])
 
     def launch(
-        self, flags: dict[str, Any], depth_first: bool, types: Kinds, inputs: dict[str, mx.array], outputs: Kinds
-    ) -> list[mx.array]:
-        """Runs the kernel on the default device: arrays by name in, arrays by name and type out."""
+        self, flags: dict[str, Any], depth_first: bool, types: Kinds, inputs: Kinds, outputs: Kinds, reals: mx.array | None = None
+    ) -> Launch:
+        """The kernel for the default device as a function of arrays, in the order of their names, to those of the outputs."""
         made, loops = self.made, (0, 1, 2) if depth_first else (2, 1, 0)
         cells, inner = prod(made), made[4]
         flags = dict.fromkeys(FLAGS, 0) | flags
@@ -150,24 +151,28 @@ class Nest:
         flags |= {f"K{i}": _unrolled(self.axes[a]) if a in self.pooled else 1 for i, a in enumerate(loops)}
         flags |= {"DEPTH_FIRST": int(depth_first), "HIGH": int(made[2] > 1), "DEEP": int(made[1] > 1)}
         flags |= {"PARTS": parts, "GAPS": max(map(_gaps, self.axes))}
-        wide = np.int32 if all(_reach(axis) < LIMIT for axis in self.axes) else np.int64
+        wide = "int32" if all(_reach(axis) < LIMIT for axis in self.axes) else "int64"
         apart = [inner // parts] * 2 if lanes < inner else [cells // parts, prod(self.shape) // parts]
         numbers = [cells // parts, lanes, inner, *apart]
         for axis, n, out in zip(self.axes, self.shape[1:4], made[1:4], strict=True):
             numbers += _numbers(axis, n, out)
-        inputs = inputs | {"axes": constants(wide.__name__, *numbers)}
+        kept = {"axes": constants(wide, *numbers)} | ({} if reals is None else {"reals": reals})
         lines = tuple(f"{name} {value}" for name, value in flags.items())
-        arrays = " ".join(str(x.dtype) for x in inputs.values())
-        kernel = _kernel(dialect() or "", device_kernel, tuple(inputs), tuple(outputs), lines, arrays)
-        result: list[mx.array] = kernel(
-            inputs=_guarded(*inputs.values()),
-            template=[(name, TYPES[kind]) for name, kind in ({"P": wide.__name__} | types).items()],
-            grid=(-(-cells // parts // BLOCK) * BLOCK, 1, 1),
-            threadgroup=(BLOCK, 1, 1),
-            output_shapes=[made] * len(outputs),
-            output_dtypes=[TYPES[kind] for kind in outputs.values()],
-        )
-        return result
+        arrays = " ".join([*inputs.values(), wide])
+        kernel = _kernel(dialect() or "", device_kernel, (*inputs, *kept), tuple(outputs), lines, arrays)
+        call: dict[str, Any] = {
+            "template": [(name, TYPES[kind]) for name, kind in ({"P": wide} | types).items()],
+            "grid": (-(-cells // parts // BLOCK) * BLOCK, 1, 1),
+            "threadgroup": (BLOCK, 1, 1),
+            "output_shapes": [made] * len(outputs),
+            "output_dtypes": [TYPES[kind] for kind in outputs.values()],
+        }
+
+        def launch(*arrays: mx.array) -> list[mx.array]:
+            result: list[mx.array] = kernel(inputs=[*_guarded(*arrays), *kept.values()], **call)
+            return result
+
+        return launch
 
 
 FLAGS = (
@@ -308,20 +313,36 @@ def reduce(
     x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
 ) -> tuple[mx.array, ...]:
     """The values, and if asked for the indices as int32."""
-    types, row, combine = single(types), reduction.row, COMBINES[reduction.row.combine]
-    shape, three = layout.resized(x.shape, geometry.outs), axes(geometry)
-    values, indices = canonical(x, layout), None
+    values, three = canonical(x, layout), axes(geometry)
+    types = single(types)
+    shape = layout.resized(x.shape, geometry.outs)
+    passes, made = _reductions(values.shape, three, reduction, types, indexed, dialect() or "", device_kernel)
+    truth = types.cell == "bool"
+    found = [values.view(mx.uint8) if truth and passes else values]
+    for launch in passes:
+        found = launch(*found)
+    if not passes:
+        found = list(_wide(three, {"x": values != 0 if truth else values}, reduction.p, "NORM", {}, made).values())
+    found[0] = convert(found[0], made, types.result)
+    return tuple(restored(y, layout, shape) for y in found)
+
+
+@lru_cache(maxsize=1024)
+def _reductions(
+    shape: tuple[int, ...], three: Axes, reduction: Reduction, types: Types, indexed: bool, *device: Any
+) -> tuple[list[Launch], str]:
+    """The launches, each of which reads what the one before it made, and the type of the last values."""
+    row, combine = reduction.row, COMBINES[reduction.row.combine]
     truth, floats = DTYPES[types.cell].kind == "b", DTYPES[types.accumulate].kind == "f"
-    values = values.view(mx.uint8) if truth else values
     depth_first = not combine.idempotent
-    passes = _passes(three, values.shape[0] * values.shape[4], combine.idempotent, depth_first)
+    passes = _passes(three, shape[0] * shape[4], combine.idempotent, depth_first)
     made = types.result if DTYPES[types.result].cell == types.finish else types.finish  # what a plain cast rounds to
     if row.limit and len(passes) > 1:
-        (values,) = _wide(three, {"x": values != 0 if truth else values}, reduction.p, "NORM", {}, made).values()
-        passes = ()
+        return [], made
     working = types.accumulate if floats or not combine.wraps else "uint64"
     divisor = reduction.divisor if row.divides else 1
     reals = constants("float32", reduction.p, np.int64(divisor or 1))
+    launches = []
     for number, (now, group) in enumerate(passes):
         first, last = number == 0, number == len(passes) - 1
         flags = {
@@ -341,32 +362,35 @@ def reduce(
         }
         result = made if last else working
         kinds = {"V": working, "A": types.accumulate, "F": types.finish, "R": result}
-        inputs = {"x": values, "reals": reals} | ({} if indices is None else {"chosen": indices})
+        cell = working if not first else "uint8" if truth else types.cell
+        inputs = {"x": cell} | ({} if first or not indexed else {"chosen": "int32"})
         outputs = {"y": result} | ({"indices": "int32"} if indexed else {})
-        values, *rest = Nest(now, group, values.shape).launch(flags, depth_first, kinds, inputs, outputs)
-        indices = rest[0] if rest else None
-    values = restored(convert(values, made, types.result), layout, shape)
-    return (values,) if indices is None else (values, restored(indices, layout, shape))
+        nest = Nest(now, group, shape)
+        launches.append(nest.launch(flags, depth_first, kinds, inputs, outputs, reals=reals))
+        shape = nest.made
+    return launches, made
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------
 
 
-def _back(geometry: Geometry, like: mx.array, layout: Layout) -> tuple[Axes, tuple[int, ...]]:
-    """The axes on which a cell's windows are what it pools, and the shape of a result for them."""
-    return axes(geometry.transposed()), layout.resized(like.shape, geometry.sizes)
-
-
 def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
     """Every cell's g, from the windows that chose it: it asks all that cover it, or finds them in a sorted list of all."""
-    three, shape = _back(geometry, g, layout)
-    arrays = {"g": canonical(g, layout), "chosen": canonical(_int32(indices, geometry.plane), layout)}
-    if _sorts(three):
-        arrays["keys"] = _keys(arrays.pop("chosen"), geometry.plane)
-    kinds = {"A": DTYPES[types.cell].sum, "R": types.cell}
-    nest = Nest(three, tuple(i for i in range(3) if not _identical(three[i])), arrays["g"].shape)
-    (y,) = nest.launch({"SORTED" if "keys" in arrays else "SCATTER": 1}, False, kinds, arrays, {"y": types.cell})
-    return restored(y, layout, shape)
+    values, chosen = canonical(g, layout), canonical(_int32(indices, geometry.plane), layout)
+    keys, launch = _scattering(values.shape, geometry, types.cell, dialect() or "", device_kernel)
+    (y,) = launch(values, chosen if keys is None else _keys(chosen, geometry.plane, keys))
+    return restored(y, layout, layout.resized(g.shape, geometry.sizes))
+
+
+@lru_cache(maxsize=1024)
+def _scattering(shape: tuple[int, ...], geometry: Geometry, cell: str, *device: Any) -> tuple[str | None, Launch]:
+    """The type of the sorted list's keys, if there is to be one, and the launch that reads g and the keys or indices."""
+    three, windows = axes(geometry.transposed()), prod(shape[1:4])
+    keys = None if not _sorts(three) else "int32" if (geometry.plane + 1) * windows < LIMIT else "int64"
+    inputs = {"g": cell} | ({"chosen": "int32"} if keys is None else {"keys": keys})
+    nest = Nest(three, tuple(i for i in range(3) if not _identical(three[i])), shape)
+    flags, kinds = {"SCATTER" if keys is None else "SORTED": 1}, {"A": DTYPES[cell].sum, "R": cell}
+    return keys, nest.launch(flags, False, kinds, inputs, {"y": cell})
 
 
 def _sorts(three: Axes) -> bool:
@@ -376,21 +400,20 @@ def _sorts(three: Axes) -> bool:
     return windows * depth * SORT + cells * (depth + VISIT) + windows < cells * (prod(map(_taps, three)) + VISIT)
 
 
-def _keys(chosen: mx.array, plane: int) -> mx.array:
+def _keys(chosen: mx.array, plane: int, kind: str) -> mx.array:
     """For each plane of windows: cell * windows + window, sorted."""
     outer, *sizes, inner = chosen.shape
-    windows = prod(sizes)
-    wide = mx.int32 if (plane + 1) * windows < LIMIT else mx.int64
+    windows, wide = prod(sizes), TYPES[kind]
     cells = mx.clip(chosen, -1, plane).astype(wide).reshape(outer, windows, inner)
     return mx.sort(cells * windows + mx.arange(windows, dtype=wide).reshape(1, -1, 1), axis=1)
 
 
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of the p-norm: each window's share of g over its sum of powers, summed over the windows of a cell."""
-    cells, (back, shape) = canonical(x, layout), _back(geometry, g, layout)
+    cells, back = canonical(x, layout), axes(geometry.transposed())
     shares = _wide(axes(geometry), {"x": cells}, reduction.p, "SHARE", {"g": canonical(g, layout)}, None)
     (y,) = _wide(back, shares, reduction.p, "SLOPE", {"x": cells}, types.cell).values()
-    return restored(y, layout, shape)
+    return restored(y, layout, x.shape)
 
 
 def _wide(
@@ -403,11 +426,12 @@ def _wide(
     for number, (_, group) in enumerate(passes):
         last = number == len(passes) - 1
         flags = {"WIDE": 1, "CARRIED": int("part" in arrays), finish: int(last), "COUNT": 2}
-        inputs = arrays | (more if last else {}) | {"reals": reals}
+        inputs = arrays | (more if last else {})
+        kinds = {name: NAMES[x.dtype] for name, x in inputs.items()}
         outputs = {"y": result} if last and result else parts
         nest = Nest(three, group, next(iter(arrays.values())).shape)
-        made = nest.launch(flags, False, {"R": result} if last and result else {}, inputs, outputs)
-        arrays = dict(zip(("part", "exponent"), made, strict=False))
+        launch = nest.launch(flags, False, {"R": result} if last and result else {}, kinds, outputs, reals=reals)
+        arrays = dict(zip(("part", "exponent"), launch(*inputs.values()), strict=False))
     return arrays
 
 
