@@ -7,6 +7,7 @@
 //
 //   REDUCE       values of windows. INDEXED: with the flat index of their cell. LAST: this pass finishes the values.
 //                CARRIED: an earlier pass has pooled other axes, and its results are what is read (likewise below)
+//                ROUTED: no cell is in two windows, and each is given the gradient of its own where it has been chosen, or 0
 //   PAIRWISE     sums in the pairwise order
 //   SCALED       the p-norm: once more, divided by the largest cell, where its sum leaves float32's range
 //   COUNT        the divisor: 0: given; 1: the product of the taps in the padded extent; 2: of those in the data
@@ -300,6 +301,19 @@ for (bool again = false, done = true;; again = true) {
     all.add(some.total(), TAP(2));
   }
   const pooling::Parts<E> found = all.total();
+#if ROUTED
+  // A window's cells, and those behind it that are in none: up to the next window's, or to the end.
+#define FIRST(a, o) (o == 0 ? P(0) : o * a.stride - a.before)
+#define BEHIND(a, o) (o + 1 == a.outs ? a.cells : (o + 1) * a.stride - a.before)
+  A more[PARTS];
+  EACH more[part] = A(0) + A(g[place + P(part) * made_apart]);
+  for (P d = FIRST(D, oD); d < BEHIND(D, oD); ++d)
+    for (P h = FIRST(H, oH); h < BEHIND(H, oH); ++h)
+      for (P w = FIRST(W, oW); w < BEHIND(W, oW); ++w) {
+        const P index = (d * H.cells + h) * W.cells + w, at = base + index * inner;
+        EACH y[at + P(part) * read_apart] = R(found.of[part].at == index ? more[part] : A(0));
+      }
+#else
 #if LAST
   const int64_t taps = COUNT ? pooling::counted(D, oD) * pooling::counted(H, oH) * pooling::counted(W, oW) : 0;
 #endif
@@ -329,6 +343,7 @@ for (bool again = false, done = true;; again = true) {
 #if SCALED
   if (done) return;
 }
+#endif
 #endif
 #endif
 

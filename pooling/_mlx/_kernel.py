@@ -164,7 +164,7 @@ class Nest:
             "template": [(name, TYPES[kind]) for name, kind in ({"P": wide} | types).items()],
             "grid": (-(-cells // parts // BLOCK) * BLOCK, 1, 1),
             "threadgroup": (BLOCK, 1, 1),
-            "output_shapes": [made] * len(outputs),
+            "output_shapes": [self.shape if flags["ROUTED"] else made] * len(outputs),
             "output_dtypes": [TYPES[kind] for kind in outputs.values()],
         }
 
@@ -176,7 +176,7 @@ class Nest:
 
 
 FLAGS = (
-    *("REDUCE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "LAST", "COUNT"),  # values
+    *("REDUCE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "ROUTED", "LAST", "COUNT"),  # values
     *("SCATTER", "SORTED"),  # gradients of choices
     *("WIDE", "NORM", "SHARE", "SLOPE"),  # norms of large windows, and gradients
 )
@@ -316,7 +316,7 @@ def reduce(
     values, three = canonical(x, layout), axes(geometry)
     types = single(types)
     shape = layout.resized(x.shape, geometry.outs)
-    passes, made = _reductions(values.shape, three, reduction, types, indexed, dialect() or "", device_kernel)
+    passes, made = _reductions(values.shape, three, reduction, types, indexed, False, dialect() or "", device_kernel)
     truth = types.cell == "bool"
     found = [values.view(mx.uint8) if truth and passes else values]
     for launch in passes:
@@ -329,15 +329,18 @@ def reduce(
 
 @lru_cache(maxsize=1024)
 def _reductions(
-    shape: tuple[int, ...], three: Axes, reduction: Reduction, types: Types, indexed: bool, *device: Any
+    shape: tuple[int, ...], three: Axes, reduction: Reduction, types: Types, indexed: bool, routed: bool, *device: Any
 ) -> tuple[list[Launch], str]:
-    """The launches, each of which reads what the one before it made, and the type of the last values."""
+    """The launches, each of which reads what the one before it made, and the type of the last values.
+
+    routed: not values, but gradients; there are no launches where that takes more than one.
+    """
     row, combine = reduction.row, COMBINES[reduction.row.combine]
     truth, floats = DTYPES[types.cell].kind == "b", DTYPES[types.accumulate].kind == "f"
     depth_first = not combine.idempotent
     passes = _passes(three, shape[0] * shape[4], combine.idempotent, depth_first)
     made = types.result if DTYPES[types.result].cell == types.finish else types.finish  # what a plain cast rounds to
-    if row.limit and len(passes) > 1:
+    if (row.limit or routed) and len(passes) > 1:
         return [], made
     working = types.accumulate if floats or not combine.wraps else "uint64"
     divisor = reduction.divisor if row.divides else 1
@@ -357,14 +360,15 @@ def _reductions(
             "SCALED": int(bool(row.limit)),
             "INDEXED": int(indexed),
             "CARRIED": int(indexed and not first),
+            "ROUTED": int(routed),
             "LAST": int(last),
             "COUNT": 0 if not last or divisor is not None else 1 if reduction.include_pad else 2,
         }
-        result = made if last else working
-        kinds = {"V": working, "A": types.accumulate, "F": types.finish, "R": result}
         cell = working if not first else "uint8" if truth else types.cell
-        inputs = {"x": cell} | ({} if first or not indexed else {"chosen": "int32"})
-        outputs = {"y": result} | ({"indices": "int32"} if indexed else {})
+        result = cell if routed else made if last else working
+        kinds = {"V": working, "A": DTYPES[cell].sum if routed else types.accumulate, "F": types.finish, "R": result}
+        inputs = {"x": cell} | ({"g": cell} if routed else {"chosen": "int32"} if indexed and not first else {})
+        outputs = {"y": result} | ({"indices": "int32"} if indexed and not routed else {})
         nest = Nest(now, group, shape)
         launches.append(nest.launch(flags, depth_first, kinds, inputs, outputs, reals=reals))
         shape = nest.made
@@ -391,6 +395,22 @@ def _scattering(shape: tuple[int, ...], geometry: Geometry, cell: str, *device: 
     nest = Nest(three, tuple(i for i in range(3) if not _identical(three[i])), shape)
     flags, kinds = {"SCATTER" if keys is None else "SORTED": 1}, {"A": DTYPES[cell].sum, "R": cell}
     return keys, nest.launch(flags, False, kinds, inputs, {"y": cell})
+
+
+def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    """The gradient of max and min: where no cell is in two windows, each window writes that of its cells when it has chosen."""
+    cells, three = canonical(x, layout), axes(geometry)
+    if all(map(_apart, three)):
+        passes, _ = _reductions(cells.shape, three, reduction, types, True, True, dialect() or "", device_kernel)
+        if passes:
+            (y,) = passes[0](cells, canonical(g, layout))
+            return restored(y, layout, x.shape)
+    return scatter(g, reduce(x, layout, geometry, reduction, types, True)[1], layout, geometry, types)
+
+
+def _apart(axis: Axis) -> bool:
+    """Whether no two windows reach over the same cell."""
+    return not axis.shares and (axis.out == 1 or axis.extent <= axis.stride)
 
 
 def _sorts(three: Axes) -> bool:
