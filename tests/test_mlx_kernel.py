@@ -144,6 +144,16 @@ def wrong() -> list[str]:
     return found
 
 
+def test_divisors_without_a_division():
+    """For the most that the kernel divides, at every multiple of some divisors where a wrong quotient would begin."""
+    for d in (1, 2, 3, 5, 7, 112, 641, 2**16 - 1, 2**16, 2**16 + 1, 10**9 + 7, 2**30, 2**31 - 1):
+        factor, shift = _kernel._divisor(d)
+        assert -(2**31) <= factor < 2**31
+        ends = {n + more for n in (0, d, 1000 * d, 2**30 // d * d, (2**31 - 1) // d * d) for more in (-1, 0, d - 1)}
+        for n in (n for n in ends | {2**31 - 1} if 0 <= n < 2**31):
+            assert n * (factor % 2**32) >> shift == n // d and n * (factor % 2**32) < 2**64
+
+
 def test_the_kernel_as_it_is():
     assert wrong() == []
 

@@ -26,11 +26,22 @@
 // NVRTC contracts a * b + c: where the bits matter (values, divisors, gradients of choices) no sum has a product in it.
 namespace pooling {
 
+// For n / d without a division, which takes a GPU some twenty instructions: n * factor >> shift, where n is below 2**31.
+struct Divisor {
+  uint32_t factor, shift;
+};
+
+template <typename P>
+FUNCTION P quotient(P n, P d, Divisor by) {
+  return sizeof(P) > 4 ? n / d : P(uint64_t(n) * by.factor >> by.shift);
+}
+
 // A pooled axis: cells are read and outs made. Positions below reach are data, of which every (skip * factor)-th is a cell;
 // dilation = step * factor, and inverse * step = 1 modulo skip. padded: where the padding ends. shared: windows share the axis.
 template <typename P>
 struct Axis {
   P cells, outs, shared, reach, padded, taps, stride, dilation, before, skip, step, factor, inverse;
+  Divisor by_outs, by_skip;
 };
 
 // Where one window meets the cells of an axis: count times, at tap + i * skip and cell + i * step.
@@ -55,7 +66,7 @@ FUNCTION P taps_before(P limit, Axis<P> a, P start) {
 // How many cells lie before a position, where only every skip-th is one.
 template <typename P>
 FUNCTION P cells_before(P position, Axis<P> a) {
-  return GAPS ? (position + a.skip - 1) / a.skip : position;
+  return position <= 0 ? P(0) : GAPS ? quotient(position + a.skip - 1, a.skip, a.by_skip) : position;
 }
 
 template <typename P>
@@ -66,7 +77,7 @@ FUNCTION Span<P> meet(Axis<P> a, P o) {
   }
   P start = o * a.stride - a.before, stop = taps_before(a.reach, a, start);
   if (GAPS < 2) {  // the cells at positions from `start` or 0 to before start + stop
-    P cell = cells_before(start > 0 ? start : P(0), a), count = cells_before(start + stop, a) - cell;
+    P cell = cells_before(start, a), count = cells_before(start + stop, a) - cell;
     return Span<P>{count > 0 ? count : P(0), cell, 1, cell * (GAPS ? a.skip : P(1)) - start, GAPS ? a.skip : P(1)};
   }
   P tap = start >= 0 ? P(0) : (a.dilation - 1 - start) / a.dilation;
@@ -230,11 +241,14 @@ if (number >= uint32_t(axes[0])) return;
 
 #define AXIS(i) \
   pooling::Axis<P>{axes[i], axes[i + 1], axes[i + 2], axes[i + 3], axes[i + 4], axes[i + 5], axes[i + 6], \
-                   axes[i + 7], axes[i + 8], axes[i + 9], axes[i + 10], axes[i + 11], axes[i + 12]}
-const pooling::Axis<P> D = AXIS(5), H = AXIS(18), W = AXIS(31);
+                   axes[i + 7], axes[i + 8], axes[i + 9], axes[i + 10], axes[i + 11], axes[i + 12], DIVISOR(i + 13), \
+                   DIVISOR(i + 15)}
+#define DIVISOR(i) pooling::Divisor{uint32_t(axes[i]), uint32_t(axes[i + 1])}
+const pooling::Axis<P> D = AXIS(7), H = AXIS(24), W = AXIS(41);
 const P lanes = axes[1], inner = axes[2], made_apart = axes[3], read_apart = axes[4];
-const P row = P(number) / lanes, lane = P(number) - row * lanes, place = row * inner + lane;
-const P plane = row / W.outs, volume = HIGH ? plane / H.outs : plane, outer = DEEP ? volume / D.outs : volume;
+const P row = pooling::quotient(P(number), lanes, DIVISOR(5)), lane = P(number) - row * lanes, place = row * inner + lane;
+const P plane = pooling::quotient(row, W.outs, W.by_outs), volume = HIGH ? pooling::quotient(plane, H.outs, H.by_outs) : plane;
+const P outer = DEEP ? pooling::quotient(volume, D.outs, D.by_outs) : volume;
 const P oW = row - plane * W.outs, oH = HIGH ? plane - volume * H.outs : 0, oD = DEEP ? volume - outer * D.outs : 0;
 const P base = outer * D.cells * H.cells * W.cells * inner + lane;
 

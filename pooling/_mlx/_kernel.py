@@ -153,7 +153,7 @@ class Nest:
         flags |= {"PARTS": parts, "GAPS": max(map(_gaps, self.axes))}
         wide = "int32" if all(_reach(axis) < LIMIT for axis in self.axes) else "int64"
         apart = [inner // parts] * 2 if lanes < inner else [cells // parts, prod(self.shape) // parts]
-        numbers = [cells // parts, lanes, inner, *apart]
+        numbers = [cells // parts, lanes, inner, *apart, *_divisor(lanes)]
         for axis, n, out in zip(self.axes, self.shape[1:4], made[1:4], strict=True):
             numbers += _numbers(axis, n, out)
         kept = {"axes": constants(wide, *numbers)} | ({} if reals is None else {"reals": reals})
@@ -203,7 +203,15 @@ def _step(axis: Axis) -> tuple[int, int, int, int]:
 def _numbers(axis: Axis, cells: int, outs: int) -> list[int]:
     """What the kernel's struct Axis holds."""
     sliding = (axis.n, axis.n + axis.after, axis.kernel, axis.stride, axis.dilation, axis.before)
-    return [cells, outs, int(bool(axis.shares)), *sliding, *_step(axis)]
+    steps = _step(axis)
+    return [cells, outs, int(bool(axis.shares)), *sliding, *steps, *_divisor(outs), *_divisor(steps[0])]
+
+
+def _divisor(d: int) -> tuple[int, int]:
+    """The kernel's Divisor: (2**shift // d + 1) * n / 2**shift is less than 1 / d above n / d, for n below 2**31; as int32."""
+    shift = 31 + (d - 1).bit_length()
+    factor = 2**shift // d + 1
+    return factor - 2**32 * (factor >= 2**31), shift
 
 
 def _reach(axis: Axis) -> int:
