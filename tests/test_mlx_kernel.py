@@ -5,6 +5,8 @@ What it computes otherwise is test_agreement.py's. All of it runs on the simulat
 
 from __future__ import annotations
 
+from itertools import product
+
 import metal
 import mlx.core as mx
 import numpy as np
@@ -28,7 +30,7 @@ def clear():
 @pytest.fixture
 def every_plan(monkeypatch):
     """Costs under which small windows too are pooled axis by axis, in links, in wide numbers and by sorting."""
-    for name, cost in {"LAUNCH": 0, "VISIT": 0, "SORT": 0, "LANES": 1}.items():
+    for name, cost in {"LAUNCH": 0, "VISIT": 0, "SORT": 0, "LANES": 1, "FULL": 1}.items():
         monkeypatch.setattr(_kernel, name, cost)
     clear()
     yield
@@ -59,6 +61,33 @@ def test_the_plans_of_large_windows(row, every_plan):
         check(got, want, case.name, forward_bound(want, mode, p, x.shape[1:-1], "mlx:kernel"))
 
 
+@pytest.fixture
+def several_cells(monkeypatch):
+    """Threads make several cells of small arrays too."""
+    monkeypatch.setattr(_kernel, "FULL", 1)
+    clear()
+    yield
+    clear()
+
+
+@pytest.mark.parametrize("shape", [(4, 15, 16, 1), (1, 15, 16, 8), (3, 15, 16, 9), (2, 15, 16, 5)], ids=str)
+@pytest.mark.parametrize(
+    "mode, dtype",
+    [*product(["max", "min", "avg", "sum"], ["float32"]), *product(["max", "avg"], ["float16", "bfloat16"])],
+)
+def test_threads_of_several_cells(mode, dtype, shape, several_cells):
+    """Images or channels that share a thread; windows apart, whose gradients they write themselves, and windows that overlap."""
+    indexed = {"return_indices": True} if mode in ("max", "min") else {}
+    for window in ((2,), (7,), ((2, 3), (3, 5)), ((15, 16),), (3, 2, 1), (5, 1, 2)):
+        for kind in ("real", "special"):
+            x = data(shape, dtype, 1, kind)
+            want = oracle.pool(x, mode, *window, **indexed)
+            check(pooling.pool(x, mode, *window, **indexed, backend="mlx:kernel"), want, window)
+            g = data((want[0] if indexed else want).shape, dtype, 2)
+            want = oracle.pool_backward(g, x, mode, *window)
+            check(pooling.pool_backward(g, x, mode, *window, backend="mlx:kernel"), want, (window, "gradient"))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 def test_squares_leave_float32_and_norms_do_not(scale, backend):
@@ -73,21 +102,25 @@ def test_squares_leave_float32_and_norms_do_not(scale, backend):
 # Each is an edit of the kernel's text, and the name of a case that shows it.
 EDITS = {
     "a window is one tap short": ("if (tap >= stop)", "if (tap + 1 >= stop)"),
-    "NaN does not win": ("b.value != b.value || second", "second"),
+    "a window is one cell short": ("cells_before(start + stop, a) - cell", "cells_before(start + stop, a) - cell - 1"),
+    "NaN does not win": ("(b.value != b.value) | second", "second"),
     "ties go to the last": ("second(a.value, b.value)) ? b : a", "!second(b.value, a.value)) ? b : a"),
     "blocks of taps are joined too late": ("change > 1; change >>= 1", "change > 3; change >>= 1"),
     "the divisor leaves out the padding": ("taps_before(a.padded, a,", "taps_before(a.reach, a,"),
-    "the index is one off": ("indices[place] = found.at;", "indices[place] = found.at + 1;"),
-    "a cell takes its neighbour's gradient": ("if (chosen[at] == own)", "if (chosen[at] == own + 1)"),
-    "planes are mixed up": ("H.cells * W.cells * inner + P(place)", "H.cells * W.outs * inner + P(place)"),
+    "the index is one off": ("found.of[part].at;", "found.of[part].at + 1;"),
+    "a cell takes its neighbour's gradient": ("chosen[at] == own", "chosen[at] == own + 1"),
+    "a window's gradient goes to the next cell": ("found.of[part].at == index", "found.of[part].at + 1 == index"),
+    "cells behind the last window are left out": ("a.outs ? a.cells", "a.outs ? o * a.stride - a.before + a.taps"),
+    "planes are mixed up": ("H.cells * W.cells * inner + lane", "H.cells * W.outs * inner + lane"),
     "dilation is forgotten": ("start + tap * a.dilation", "start + tap"),
     "padding before is forgotten": ("o * a.stride - a.before, stop", "o * a.stride, stop"),
     "the order of adding is reversed": ("if (tap != now) {", "if (false) {"),
     "the p-norm's gradient loses its sign": ("own < 0 ? -size : size", "size"),
-    "it writes past the end": ("y[place] = R(result);", "y[place + 1] = R(result);"),
+    "it writes past the end": ("y[at] = R(result);", "y[at + 1] = R(result);"),
     "it reads before the beginning": ("V value = V(READ(x[at]));", "V value = V(READ(x[at - 1]));"),
 }  # fmt: skip
-SHOWING = ("pad_both_strided", "dilated_padded", "ceil_overhang_divisor", "kernel_7", "cube_overlapping", "large_batch")
+SHOWING = ("pad_both_strided", "last_cells_dropped", "dilated_padded", "ceil_overhang_divisor", "kernel_7")
+SHOWING += ("cube_overlapping", "large_batch")
 
 
 def wrong() -> list[str]:
@@ -109,6 +142,16 @@ def wrong() -> list[str]:
             except (AssertionError, metal.MetalError) as error:
                 found.append(f"{case.name}, {mode}: {error}")
     return found
+
+
+def test_divisors_without_a_division():
+    """For the most that the kernel divides, at every multiple of some divisors where a wrong quotient would begin."""
+    for d in (1, 2, 3, 5, 7, 112, 641, 2**16 - 1, 2**16, 2**16 + 1, 10**9 + 7, 2**30, 2**31 - 1):
+        factor, shift = _kernel._divisor(d)
+        assert -(2**31) <= factor < 2**31
+        ends = {n + more for n in (0, d, 1000 * d, 2**30 // d * d, (2**31 - 1) // d * d) for more in (-1, 0, d - 1)}
+        for n in (n for n in ends | {2**31 - 1} if 0 <= n < 2**31):
+            assert n * (factor % 2**32) >> shift == n // d and n * (factor % 2**32) < 2**64
 
 
 def test_the_kernel_as_it_is():

@@ -5,7 +5,7 @@
     _native   the CPU backend's loops on MLX's own memory, on its CPU device; evaluates its input
     _auto     chooses one of them, call by call
 
-Each is a module with the functions why_not, refuses, reduce, scatter, slope and unpool. What MLX's transformations need
+Each is a module with the functions why_not, refuses, reduce, scatter, route, slope and unpool. What MLX's transformations need
 (grad, jvp, second order) is the same for all of them and stands in _autodiff. This is the face that they share.
 """
 

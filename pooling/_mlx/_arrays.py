@@ -19,6 +19,7 @@ from pooling._modes import Reduction
 
 TYPES = {name: getattr(mx, "bool_" if name == "bool" else name) for name in DTYPES}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
+Order = tuple[int, ...]
 WITHOUT = Axis(1, 1, 1, 1, 0, 0, 1)  # stands for the pooled axes that a call does not have
 
 
@@ -29,20 +30,28 @@ def order(layout: Layout) -> tuple[int, ...]:
     return outer + layout.pooled + tuple(i for i in layout.carried if i > last)
 
 
-def canonical(x: mx.array, layout: Layout) -> mx.array:
-    """x as (outer, D, H, W, inner)."""
+@lru_cache(maxsize=1024)
+def _views(layout: Layout, shape: tuple[int, ...]) -> tuple[Order | None, Order, Order, Order | None]:
+    """To the canonical view of a shape, and back from it: a transposition, a reshape; a reshape, a transposition."""
     now, rank = order(layout), len(layout.pooled)
     at = now.index(layout.pooled[0])
-    shape = [x.shape[i] for i in now]
-    x = x if now == tuple(range(x.ndim)) else x.transpose(now)
-    return x.reshape(prod(shape[:at]), *(1,) * (3 - rank), *shape[at : at + rank], prod(shape[at + rank :]))
+    moved = tuple(shape[i] for i in now)
+    view = (prod(moved[:at]), *(1,) * (3 - rank), *moved[at : at + rank], prod(moved[at + rank :]))
+    same = now == tuple(range(len(shape)))
+    return None if same else now, view, moved, None if same else tuple(now.index(i) for i in range(len(shape)))
+
+
+def canonical(x: mx.array, layout: Layout) -> mx.array:
+    """x as (outer, D, H, W, inner)."""
+    turn, view, _, _ = _views(layout, x.shape)
+    return (x if turn is None else x.transpose(turn)).reshape(view)
 
 
 def restored(y: mx.array, layout: Layout, shape: tuple[int, ...]) -> mx.array:
     """A canonical array as one of this shape in the caller's layout."""
-    now = order(layout)
-    y = y.reshape([shape[i] for i in now])
-    return y if now == tuple(range(len(shape))) else y.transpose([now.index(i) for i in range(len(shape))])
+    _, _, moved, turn = _views(layout, shape)
+    y = y.reshape(moved)
+    return y if turn is None else y.transpose(turn)
 
 
 def axes(geometry: Geometry) -> tuple[Axis, ...]:
@@ -64,11 +73,9 @@ def divisor(reduction: Reduction, dtype: mx.Dtype) -> float | None:
 
 def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: Layout | None = None) -> mx.array:
     """What the windows' sums are divided by, to be broadcast over a result, a canonical one where no layout is given."""
-    number = divisor(reduction, dtype)
-    if number is not None:  # without an operation
-        return mx.array(number, dtype)
-    if reduction.divisor is not None:
-        return mx.array(reduction.divisor, mx.int64).astype(dtype)
+    number = _uniform(geometry, reduction)
+    if number is not None:  # and in float32 without an operation
+        return constants("float32", np.int64(number)) if dtype == mx.float32 else mx.array(number, mx.int64).astype(dtype)
     rank = len(geometry.axes)
     pooled, ndim = (range(4 - rank, 4), 5) if layout is None else (layout.pooled, len(layout.letters))
     counts = mx.array(1, mx.int64)
@@ -76,6 +83,15 @@ def divisors(geometry: Geometry, reduction: Reduction, dtype: mx.Dtype, layout: 
         count = _counts(axis, reduction.include_pad)
         counts = counts * count.reshape([-1 if k == i else 1 for k in range(ndim)])
     return counts.astype(dtype)
+
+
+@lru_cache(maxsize=1024)
+def _uniform(geometry: Geometry, reduction: Reduction) -> int | None:
+    """The divisor of all windows, where they have the same."""
+    if reduction.divisor is not None:
+        return reduction.divisor
+    counts = [axis.counts(reduction.include_pad) for axis in geometry.axes]
+    return prod(count[0] for count in counts) if all(min(count) == max(count) for count in counts) else None
 
 
 @lru_cache(maxsize=256)

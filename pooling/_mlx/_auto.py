@@ -80,6 +80,11 @@ def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, 
     return run.scatter(g, indices, layout, geometry, types)
 
 
+def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    run = _for(x.size, types, reduction, g, x)
+    return run.route(g, x, layout, geometry, reduction, types)
+
+
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     run = _for(x.size, types, reduction, g, x)
     return run.slope(g, x, layout, geometry, reduction, types)

@@ -186,6 +186,22 @@ def _chosen(this: Problem) -> tuple[Function, Function]:
     return _pair(scatter, gather, lambda: _chosen(this.mapped()))
 
 
+def _routed(this: Problem) -> tuple[Function, Function]:
+    """(g, x) -> gradient to the cells of x that were chosen, and its adjoint. Both are linear in the first, constant in x."""
+    cell = TYPES[this.types.cell]
+    kinds = replace(this.types, finish=this.types.accumulate, result=this.types.accumulate)
+
+    def route(g: mx.array, x: mx.array) -> mx.array:
+        g, x = mx.stop_gradient(g).astype(cell), mx.stop_gradient(x)
+        return this.run.route(g, x, this.layout, this.geometry, this.reduction, kinds)
+
+    def gather(t: mx.array, x: mx.array) -> mx.array:
+        indices = this.reduce(x, kinds, indexed=True)[1]
+        return _gathered(mx.stop_gradient(t), indices, this.layout, TYPES[this.types.result])
+
+    return _pair(route, gather, lambda: _routed(this.mapped()))
+
+
 def _unpool_pair(run: Implementation, layout: Layout, sizes: tuple[int, ...]) -> tuple[Function, Function]:
     def scatter(x: mx.array, indices: mx.array) -> mx.array:
         return run.unpool(mx.stop_gradient(x), mx.stop_gradient(indices), layout, sizes)
@@ -229,6 +245,7 @@ def _choice(this: Problem) -> tuple[Function, Backward]:
     signed = this.reduction.row.cell != "x"
     wide = this._replace(types=replace(this.types, cell=this.working, result=this.working)) if signed else this
     scatter, gather = _chosen(wide)
+    route, _ = _routed(this)
     kinds = replace(this.types, finish=this.types.accumulate, result=this.types.accumulate)
 
     def choose(x: mx.array) -> mx.array:
@@ -240,6 +257,8 @@ def _choice(this: Problem) -> tuple[Function, Backward]:
         return mx.where(x > 0, 1, mx.where(x < 0, -1, 0)).astype(like)
 
     def back(g: mx.array, x: mx.array, indices: mx.array | None) -> mx.array:
+        if indices is None and not signed:
+            return route(g, x)
         indices = choose(x) if indices is None else indices
         if not signed:
             return scatter(g, indices)

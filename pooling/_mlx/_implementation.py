@@ -34,6 +34,9 @@ class Implementation(Protocol):
     def scatter(self, g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
         """The gradient of max and min: every cell's g, from the windows that chose it, added in row-major order."""
 
+    def route(self, g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+        """The same of an x whose choices have not been looked for; values that are found on the way have these types."""
+
     def slope(self, g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
         """The gradient of lp, for finite p."""
 

@@ -1,8 +1,8 @@
 """MLX's GPUs: the kernel in _body.h, made for Metal or CUDA by mx.fast.metal_kernel or mx.fast.cuda_kernel.
 
-One thread makes one cell of the canonical view, so nothing is added by two threads and every result is the same each time:
+Every cell of the canonical view is made by one thread, so nothing is added by two and every result is the same each time:
 gradients gather, a cell from the windows that cover it. A kernel is made for a mode, its types and a few flags; sizes are an
-array that it reads.
+array that it reads. What a call needs besides its arrays is kept by problem: of a small call it was most of the time.
 
 Pooling several axes is one launch, or a launch for some and then for the others, whichever counts fewer operations: a large
 window then costs the sum of its sides, not their product. Where cells may count twice (max, min) a long side is made of
@@ -12,7 +12,7 @@ windows of windows. A p-norm in several launches, and its gradient, are sums of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, product
@@ -26,13 +26,14 @@ import numpy as np
 from pooling._dtypes import DTYPES, Types
 from pooling._geometry import LIMIT, Axis, Geometry
 from pooling._layout import Layout
-from pooling._mlx._arrays import TYPES, axes, canonical, constants, on_cpu, restored, single
+from pooling._mlx._arrays import NAMES, TYPES, axes, canonical, constants, on_cpu, restored, single
 from pooling._mlx._convert import convert
 from pooling._modes import COMBINES, SUM, Reduction
 
 Names = tuple[str, ...]
 Kinds = dict[str, str]  # element types by name
 Axes = tuple[Axis, ...]  # D, H, W
+Launch = Callable[..., list[mx.array]]  # arrays in, arrays out
 Pass = tuple[Axes, tuple[int, ...]]  # the axes of a launch, and which of them it pools
 
 BLOCK = 256  # threads in a threadgroup
@@ -42,6 +43,9 @@ LANES = 2**15  # fewer threads than these take no less time
 VISIT = 16  # a thread before its first tap: positions, and one cell written
 LAUNCH = 2**21
 SORT = 64  # a key, for each doubling of the keys
+FULL = 2**18  # threads that keep a GPU busy: where there are more cells, a thread makes up to PARTS of them
+PARTS = 4
+SECTOR = 8  # cells of float32 that a GPU reads at once
 FUNCTIONS, BODY = Path(__file__).with_name("_body.h").read_text(encoding="utf-8").split("// ---- the kernel ----\n")
 
 # What the dialects do not have in common. Metal's words come with the header that MLX puts before every kernel.
@@ -136,38 +140,63 @@ class Nest:
         return (self.shape[0], *outs, self.shape[4])
 
     def launch(
-        self, flags: dict[str, Any], depth_first: bool, types: Kinds, inputs: dict[str, mx.array], outputs: Kinds
-    ) -> list[mx.array]:
-        """Runs the kernel on the default device: arrays by name in, arrays by name and type out."""
+        self, flags: dict[str, Any], depth_first: bool, types: Kinds, inputs: Kinds, outputs: Kinds, reals: mx.array | None = None
+    ) -> Launch:
+        """The kernel for the default device as a function of arrays, in the order of their names, to those of the outputs."""
         made, loops = self.made, (0, 1, 2) if depth_first else (2, 1, 0)
+        cells, inner = prod(made), made[4]
         flags = dict.fromkeys(FLAGS, 0) | flags
+        alone = flags["SCALED"] or flags["SORTED"] or flags["WIDE"] or _scattered(self.axes, inner)
+        parts, lanes = (1, inner) if alone else _parts(cells, made[0], inner)
+        flags |= {f"ALONG{i}": int(a in self.pooled) for i, a in enumerate(loops)}
         flags |= {f"K{i}": _unrolled(self.axes[a]) if a in self.pooled else 1 for i, a in enumerate(loops)}
         flags |= {"DEPTH_FIRST": int(depth_first), "HIGH": int(made[2] > 1), "DEEP": int(made[1] > 1)}
-        flags["PLAIN"] = int(all(axis.dilation == axis.spacing == 1 and not axis.shares for axis in self.axes))
-        wide = np.int32 if all(_reach(axis) < LIMIT for axis in self.axes) else np.int64
-        numbers = [prod(made), made[4]]
+        flags |= {"PARTS": parts, "GAPS": max(map(_gaps, self.axes))}
+        wide = "int32" if all(_reach(axis) < LIMIT for axis in self.axes) else "int64"
+        apart = [inner // parts] * 2 if lanes < inner else [cells // parts, prod(self.shape) // parts]
+        numbers = [cells // parts, lanes, inner, *apart, *_divisor(lanes)]
         for axis, n, out in zip(self.axes, self.shape[1:4], made[1:4], strict=True):
             numbers += _numbers(axis, n, out)
-        inputs = inputs | {"axes": constants(wide.__name__, *numbers)}
+        kept = {"axes": constants(wide, *numbers)} | ({} if reals is None else {"reals": reals})
         lines = tuple(f"{name} {value}" for name, value in flags.items())
-        arrays = " ".join(str(x.dtype) for x in inputs.values())
-        kernel = _kernel(dialect() or "", device_kernel, tuple(inputs), tuple(outputs), lines, arrays)
-        result: list[mx.array] = kernel(
-            inputs=_guarded(*inputs.values()),
-            template=[(name, TYPES[kind]) for name, kind in ({"P": wide.__name__} | types).items()],
-            grid=(-(-prod(made) // BLOCK) * BLOCK, 1, 1),
-            threadgroup=(BLOCK, 1, 1),
-            output_shapes=[made] * len(outputs),
-            output_dtypes=[TYPES[kind] for kind in outputs.values()],
-        )
-        return result
+        arrays = " ".join([*inputs.values(), wide])
+        kernel = _kernel(dialect() or "", device_kernel, (*inputs, *kept), tuple(outputs), lines, arrays)
+        call: dict[str, Any] = {
+            "template": [(name, TYPES[kind]) for name, kind in ({"P": wide} | types).items()],
+            "grid": (-(-cells // parts // BLOCK) * BLOCK, 1, 1),
+            "threadgroup": (BLOCK, 1, 1),
+            "output_shapes": [self.shape if flags["ROUTED"] else made] * len(outputs),
+            "output_dtypes": [TYPES[kind] for kind in outputs.values()],
+        }
+
+        def launch(*arrays: mx.array) -> list[mx.array]:
+            result: list[mx.array] = kernel(inputs=[*_guarded(*arrays), *kept.values()], **call)
+            return result
+
+        return launch
 
 
 FLAGS = (
-    *("REDUCE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "LAST", "COUNT"),  # values
+    *("REDUCE", "PAIRWISE", "SCALED", "INDEXED", "CARRIED", "ROUTED", "LAST", "COUNT"),  # values
     *("SCATTER", "SORTED"),  # gradients of choices
     *("WIDE", "NORM", "SHARE", "SLOPE"),  # norms of large windows, and gradients
 )
+
+
+def _parts(cells: int, outer: int, inner: int) -> tuple[int, int]:
+    """How many cells a thread makes, of so many, and the threads along `inner`: fewer than that where it is what they share."""
+    parts = next(n for n in range(max(1, min(PARTS, cells // FULL)), 0, -1) if outer % n == 0 or inner % n == 0)
+    return parts, inner if outer % parts == 0 else inner // parts
+
+
+def _scattered(three: Axes, inner: int) -> bool:
+    """Whether threads side by side meet cells that lie far apart, so that the cache is what keeps their neighbours at hand."""
+    return inner < SECTOR and three[2].stride > 3  # 7 by 7 windows, channels first: twice the time with two cells a thread
+
+
+def _gaps(axis: Axis) -> int:
+    """What the kernel has to divide by, to find a window's cells: 0: nothing; 1: the spacing; 2: anything."""
+    return 2 if axis.shares or axis.dilation > 1 else int(axis.spacing > 1)
 
 
 def _step(axis: Axis) -> tuple[int, int, int, int]:
@@ -180,7 +209,15 @@ def _step(axis: Axis) -> tuple[int, int, int, int]:
 def _numbers(axis: Axis, cells: int, outs: int) -> list[int]:
     """What the kernel's struct Axis holds."""
     sliding = (axis.n, axis.n + axis.after, axis.kernel, axis.stride, axis.dilation, axis.before)
-    return [cells, outs, int(bool(axis.shares)), *sliding, *_step(axis)]
+    steps = _step(axis)
+    return [cells, outs, int(bool(axis.shares)), *sliding, *steps, *_divisor(outs), *_divisor(steps[0])]
+
+
+def _divisor(d: int) -> tuple[int, int]:
+    """The kernel's Divisor: (2**shift // d + 1) * n / 2**shift is less than 1 / d above n / d, for n below 2**31; as int32."""
+    shift = 31 + (d - 1).bit_length()
+    factor = 2**shift // d + 1
+    return factor - 2**32 * (factor >= 2**31), shift
 
 
 def _reach(axis: Axis) -> int:
@@ -190,7 +227,7 @@ def _reach(axis: Axis) -> int:
     skip = _step(axis)[0]
     return max(
         axis.out * axis.stride + axis.before,
-        axis.n + axis.before + abs(axis.after),
+        axis.n + axis.before + abs(axis.after) + skip,
         axis.before + axis.dilation * (skip + 1),
         axis.before + axis.kernel + skip,
         skip * skip,
@@ -212,7 +249,7 @@ def _size(axis: Axis) -> int:
 def _unrolled(axis: Axis) -> int:
     """How many taps to unroll; where there are three or fewer in all, the pairwise order is from left to right."""
     taps = _taps(axis)
-    return 2 if taps <= 2 else 3 if taps == 3 and (axis.shares or axis.kernel == 3) else 0
+    return taps if taps <= 2 or (taps == 3 and (axis.shares or axis.kernel == 3)) else 0
 
 
 # ---- pooling -------------------------------------------------------------------------------------------------
@@ -290,20 +327,39 @@ def reduce(
     x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types, indexed: bool
 ) -> tuple[mx.array, ...]:
     """The values, and if asked for the indices as int32."""
-    types, row, combine = single(types), reduction.row, COMBINES[reduction.row.combine]
-    shape, three = layout.resized(x.shape, geometry.outs), axes(geometry)
-    values, indices = canonical(x, layout), None
+    values, three = canonical(x, layout), axes(geometry)
+    types = single(types)
+    shape = layout.resized(x.shape, geometry.outs)
+    passes, made = _reductions(values.shape, three, reduction, types, indexed, False, dialect() or "", device_kernel)
+    truth = types.cell == "bool"
+    found = [values.view(mx.uint8) if truth and passes else values]
+    for launch in passes:
+        found = launch(*found)
+    if not passes:
+        found = list(_wide(three, {"x": values != 0 if truth else values}, reduction.p, "NORM", {}, made).values())
+    found[0] = convert(found[0], made, types.result)
+    return tuple(restored(y, layout, shape) for y in found)
+
+
+@lru_cache(maxsize=1024)
+def _reductions(
+    shape: tuple[int, ...], three: Axes, reduction: Reduction, types: Types, indexed: bool, routed: bool, *device: Any
+) -> tuple[list[Launch], str]:
+    """The launches, each of which reads what the one before it made, and the type of the last values.
+
+    routed: not values, but gradients; there are no launches where that takes more than one.
+    """
+    row, combine = reduction.row, COMBINES[reduction.row.combine]
     truth, floats = DTYPES[types.cell].kind == "b", DTYPES[types.accumulate].kind == "f"
-    values = values.view(mx.uint8) if truth else values
     depth_first = not combine.idempotent
-    passes = _passes(three, values.shape[0] * values.shape[4], combine.idempotent, depth_first)
+    passes = _passes(three, shape[0] * shape[4], combine.idempotent, depth_first)
     made = types.result if DTYPES[types.result].cell == types.finish else types.finish  # what a plain cast rounds to
-    if row.limit and len(passes) > 1:
-        (values,) = _wide(three, {"x": values != 0 if truth else values}, reduction.p, "NORM", {}, made).values()
-        passes = ()
+    if (row.limit or routed) and len(passes) > 1:
+        return [], made
     working = types.accumulate if floats or not combine.wraps else "uint64"
     divisor = reduction.divisor if row.divides else 1
     reals = constants("float32", reduction.p, np.int64(divisor or 1))
+    launches = []
     for number, (now, group) in enumerate(passes):
         first, last = number == 0, number == len(passes) - 1
         flags = {
@@ -318,37 +374,57 @@ def reduce(
             "SCALED": int(bool(row.limit)),
             "INDEXED": int(indexed),
             "CARRIED": int(indexed and not first),
+            "ROUTED": int(routed),
             "LAST": int(last),
             "COUNT": 0 if not last or divisor is not None else 1 if reduction.include_pad else 2,
         }
-        result = made if last else working
-        kinds = {"V": working, "A": types.accumulate, "F": types.finish, "R": result}
-        inputs = {"x": values, "reals": reals} | ({} if indices is None else {"chosen": indices})
-        outputs = {"y": result} | ({"indices": "int32"} if indexed else {})
-        values, *rest = Nest(now, group, values.shape).launch(flags, depth_first, kinds, inputs, outputs)
-        indices = rest[0] if rest else None
-    values = restored(convert(values, made, types.result), layout, shape)
-    return (values,) if indices is None else (values, restored(indices, layout, shape))
+        cell = working if not first else "uint8" if truth else types.cell
+        result = cell if routed else made if last else working
+        kinds = {"V": working, "A": DTYPES[cell].sum if routed else types.accumulate, "F": types.finish, "R": result}
+        inputs = {"x": cell} | ({"g": cell} if routed else {"chosen": "int32"} if indexed and not first else {})
+        outputs = {"y": result} | ({"indices": "int32"} if indexed and not routed else {})
+        nest = Nest(now, group, shape)
+        launches.append(nest.launch(flags, depth_first, kinds, inputs, outputs, reals=reals))
+        shape = nest.made
+    return launches, made
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------
 
 
-def _back(geometry: Geometry, like: mx.array, layout: Layout) -> tuple[Axes, tuple[int, ...]]:
-    """The axes on which a cell's windows are what it pools, and the shape of a result for them."""
-    return axes(geometry.transposed()), layout.resized(like.shape, geometry.sizes)
-
-
 def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, types: Types) -> mx.array:
     """Every cell's g, from the windows that chose it: it asks all that cover it, or finds them in a sorted list of all."""
-    three, shape = _back(geometry, g, layout)
-    arrays = {"g": canonical(g, layout), "chosen": canonical(_int32(indices, geometry.plane), layout)}
-    if _sorts(three):
-        arrays["keys"] = _keys(arrays.pop("chosen"), geometry.plane)
-    kinds = {"A": DTYPES[types.cell].sum, "R": types.cell}
-    nest = Nest(three, (0, 1, 2), arrays["g"].shape)
-    (y,) = nest.launch({"SORTED" if "keys" in arrays else "SCATTER": 1}, False, kinds, arrays, {"y": types.cell})
-    return restored(y, layout, shape)
+    values, chosen = canonical(g, layout), canonical(_int32(indices, geometry.plane), layout)
+    keys, launch = _scattering(values.shape, geometry, types.cell, dialect() or "", device_kernel)
+    (y,) = launch(values, chosen if keys is None else _keys(chosen, geometry.plane, keys))
+    return restored(y, layout, layout.resized(g.shape, geometry.sizes))
+
+
+@lru_cache(maxsize=1024)
+def _scattering(shape: tuple[int, ...], geometry: Geometry, cell: str, *device: Any) -> tuple[str | None, Launch]:
+    """The type of the sorted list's keys, if there is to be one, and the launch that reads g and the keys or indices."""
+    three, windows = axes(geometry.transposed()), prod(shape[1:4])
+    keys = None if not _sorts(three) else "int32" if (geometry.plane + 1) * windows < LIMIT else "int64"
+    inputs = {"g": cell} | ({"chosen": "int32"} if keys is None else {"keys": keys})
+    nest = Nest(three, tuple(i for i in range(3) if not _identical(three[i])), shape)
+    flags, kinds = {"SCATTER" if keys is None else "SORTED": 1}, {"A": DTYPES[cell].sum, "R": cell}
+    return keys, nest.launch(flags, False, kinds, inputs, {"y": cell})
+
+
+def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    """The gradient of max and min: where no cell is in two windows, each window writes that of its cells when it has chosen."""
+    cells, three = canonical(x, layout), axes(geometry)
+    if all(map(_apart, three)) and not _scattered(three, cells.shape[4]):
+        passes, _ = _reductions(cells.shape, three, reduction, types, True, True, dialect() or "", device_kernel)
+        if passes:
+            (y,) = passes[0](cells, canonical(g, layout))
+            return restored(y, layout, x.shape)
+    return scatter(g, reduce(x, layout, geometry, reduction, types, True)[1], layout, geometry, types)
+
+
+def _apart(axis: Axis) -> bool:
+    """Whether no two windows reach over the same cell."""
+    return not axis.shares and (axis.out == 1 or axis.extent <= axis.stride)
 
 
 def _sorts(three: Axes) -> bool:
@@ -358,21 +434,20 @@ def _sorts(three: Axes) -> bool:
     return windows * depth * SORT + cells * (depth + VISIT) + windows < cells * (prod(map(_taps, three)) + VISIT)
 
 
-def _keys(chosen: mx.array, plane: int) -> mx.array:
+def _keys(chosen: mx.array, plane: int, kind: str) -> mx.array:
     """For each plane of windows: cell * windows + window, sorted."""
     outer, *sizes, inner = chosen.shape
-    windows = prod(sizes)
-    wide = mx.int32 if (plane + 1) * windows < LIMIT else mx.int64
+    windows, wide = prod(sizes), TYPES[kind]
     cells = mx.clip(chosen, -1, plane).astype(wide).reshape(outer, windows, inner)
     return mx.sort(cells * windows + mx.arange(windows, dtype=wide).reshape(1, -1, 1), axis=1)
 
 
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of the p-norm: each window's share of g over its sum of powers, summed over the windows of a cell."""
-    cells, (back, shape) = canonical(x, layout), _back(geometry, g, layout)
+    cells, back = canonical(x, layout), axes(geometry.transposed())
     shares = _wide(axes(geometry), {"x": cells}, reduction.p, "SHARE", {"g": canonical(g, layout)}, None)
     (y,) = _wide(back, shares, reduction.p, "SLOPE", {"x": cells}, types.cell).values()
-    return restored(y, layout, shape)
+    return restored(y, layout, x.shape)
 
 
 def _wide(
@@ -385,11 +460,12 @@ def _wide(
     for number, (_, group) in enumerate(passes):
         last = number == len(passes) - 1
         flags = {"WIDE": 1, "CARRIED": int("part" in arrays), finish: int(last), "COUNT": 2}
-        inputs = arrays | (more if last else {}) | {"reals": reals}
+        inputs = arrays | (more if last else {})
+        kinds = {name: NAMES[x.dtype] for name, x in inputs.items()}
         outputs = {"y": result} if last and result else parts
         nest = Nest(three, group, next(iter(arrays.values())).shape)
-        made = nest.launch(flags, False, {"R": result} if last and result else {}, inputs, outputs)
-        arrays = dict(zip(("part", "exponent"), made, strict=False))
+        launch = nest.launch(flags, False, {"R": result} if last and result else {}, kinds, outputs, reals=reals)
+        arrays = dict(zip(("part", "exponent"), launch(*inputs.values()), strict=False))
     return arrays
 
 

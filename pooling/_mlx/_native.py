@@ -184,6 +184,11 @@ def scatter(g: mx.array, indices: mx.array, layout: Layout, geometry: Geometry, 
     return _scattered("add", types.cell, DTYPES[types.cell].sum, g, indices, layout, geometry)
 
 
+def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    """The gradient of max and min: to the cells that are chosen, once they are found."""
+    return scatter(g, reduce(x, layout, geometry, reduction, types, True)[1], layout, geometry, types)
+
+
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of lp."""
     total = _cpu.slope(_view(g.astype(mx.float64)), _view(x.astype(mx.float64)), layout, geometry, reduction)

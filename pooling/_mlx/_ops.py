@@ -410,6 +410,11 @@ def _walked_choice(chosen: mx.array, amounts: mx.array, view: View) -> mx.array 
     return None if result is None else view.restored(result)
 
 
+def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
+    """The gradient of max and min: to the cells that are chosen, once they are found."""
+    return scatter(g, reduce(x, layout, geometry, reduction, types, True)[1], layout, geometry, types)
+
+
 def slope(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of lp: over the windows of a cell, the sum of g * sign(x) * (abs(x) / y)**(p - 1).
 
