@@ -15,6 +15,7 @@ from agreement import BACKENDS, backward_bound, check, forward_bound, label, mod
 
 import pooling
 from pooling._mlx import _kernel
+from pooling._window import Window
 from pooling.testing import ADAPTIVE_CASES, CASES, data, oracle
 
 SIMULATED = mx.default_device() == mx.Device(mx.cpu)
@@ -142,6 +143,22 @@ def wrong() -> list[str]:
             except (AssertionError, metal.MetalError) as error:
                 found.append(f"{case.name}, {mode}: {error}")
     return found
+
+
+def test_windows_apart_begin_in_the_data():
+    """The kernel that writes the gradients of a window's cells goes from where it begins to where the next one does."""
+    asked = 0
+    for n, kernel, stride, before, after, dilation in product(range(1, 7), (1, 2, 3), range(1, 8), range(4), range(4), (1, 2)):
+        for ceil_mode in (False, True):
+            try:
+                geometry = Window.of(kernel, stride, ((before, after),), dilation, ceil_mode, 1).on((n,))
+            except ValueError:
+                continue
+            (axis,) = geometry.axes
+            if _kernel._apart(axis) and axis.out > 1:
+                asked += 1
+                assert axis.stride - axis.before > 0 and (axis.out - 1) * axis.stride - axis.before < n, axis
+    assert asked > 300
 
 
 def test_divisors_without_a_division():

@@ -268,7 +268,6 @@ SPAN(0)
 SPAN(1)
 SPAN(2)
 
-
 #if REDUCE
 #if INDEXED
 typedef pooling::Choice<V> E;
@@ -317,6 +316,8 @@ for (bool again = false, done = true;; again = true) {
   const pooling::Parts<E> found = all.total();
 #if ROUTED
   // A window's cells, and those behind it that are in none: up to the next window's, or to the end.
+  // Every window holds a position of the data, as there is less padding than a window reaches: so they all begin before the end,
+  // and where they are apart, all but the first behind the begin.
 #define FIRST(a, o) (o == 0 ? P(0) : o * a.stride - a.before)
 #define BEHIND(a, o) (o + 1 == a.outs ? a.cells : (o + 1) * a.stride - a.before)
   A more[PARTS];

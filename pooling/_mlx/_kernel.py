@@ -146,7 +146,7 @@ class Nest:
         made, loops = self.made, (0, 1, 2) if depth_first else (2, 1, 0)
         cells, inner = prod(made), made[4]
         flags = dict.fromkeys(FLAGS, 0) | flags
-        alone = flags["SCALED"] or flags["SORTED"] or flags["WIDE"] or _scattered(self.axes, inner)
+        alone = flags["SCALED"] or flags["SORTED"] or flags["WIDE"] or _uncoalesced(self.axes, inner)
         parts, lanes = (1, inner) if alone else _parts(cells, made[0], inner)
         flags |= {f"ALONG{i}": int(a in self.pooled) for i, a in enumerate(loops)}
         flags |= {f"K{i}": _unrolled(self.axes[a]) if a in self.pooled else 1 for i, a in enumerate(loops)}
@@ -189,7 +189,7 @@ def _parts(cells: int, outer: int, inner: int) -> tuple[int, int]:
     return parts, inner if outer % parts == 0 else inner // parts
 
 
-def _scattered(three: Axes, inner: int) -> bool:
+def _uncoalesced(three: Axes, inner: int) -> bool:
     """Whether threads side by side meet cells that lie far apart, so that the cache is what keeps their neighbours at hand."""
     return inner < SECTOR and three[2].stride > 3  # 7 by 7 windows, channels first: twice the time with two cells a thread
 
@@ -414,7 +414,7 @@ def _scattering(shape: tuple[int, ...], geometry: Geometry, cell: str, *device: 
 def route(g: mx.array, x: mx.array, layout: Layout, geometry: Geometry, reduction: Reduction, types: Types) -> mx.array:
     """The gradient of max and min: where no cell is in two windows, each window writes that of its cells when it has chosen."""
     cells, three = canonical(x, layout), axes(geometry)
-    if all(map(_apart, three)) and not _scattered(three, cells.shape[4]):
+    if all(map(_apart, three)) and not _uncoalesced(three, cells.shape[4]):
         passes, _ = _reductions(cells.shape, three, reduction, types, True, True, dialect() or "", device_kernel)
         if passes:
             (y,) = passes[0](cells, canonical(g, layout))
